@@ -13,9 +13,10 @@ import pytest
 from nix_seed.cli.outputs.check import report_json, report_lines
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.formats.oci.reference import LayoutReference
-from nix_seed.outputs import diffoscope
+from nix_seed.image import diffoscope
+from nix_seed.outputs import compare
 from nix_seed.outputs.check import check_outputs
-from nix_seed.outputs.diffoscope import show_difference
+from nix_seed.outputs.compare import show_nars
 from nix_seed.outputs.rules.findings import OutputFinding
 from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.report.page.outputs import outputs_page
@@ -34,7 +35,7 @@ def program() -> str:
 
 
 def difference(program: str, one: Tree, other: Tree) -> str:
-    return show_difference(program, dump(one), dump(other))
+    return show_nars(program, dump(one), dump(other))
 
 
 def checked(root: Path) -> tuple[OutputFinding, str]:
@@ -179,12 +180,12 @@ def test_what_it_says_is_bounded(program: str) -> None:
 
 
 def test_what_is_too_large_is_not_unpacked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(diffoscope, "LARGEST_SHOWN", 10)
+    monkeypatch.setattr(compare, "LARGEST_SHOWN", 10)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with pytest.raises(CouldNotCheck, match="is given outputs of up to"):
         difference("diffoscope", NarFile(b"x" * 11), NarFile(b"y"))
     with pytest.raises(CheckedFalse, match="is no NAR"):
-        show_difference("diffoscope", [b"nothing of the kind" * 10], dump(NarFile(b"y")))
+        show_nars("diffoscope", [b"nothing of the kind" * 10], dump(NarFile(b"y")))
     needs("bwrap", "bubblewrap")
     with pytest.raises(CouldNotCheck, match="exit code"):
         difference("/bin/false", NarFile(b"x"), NarFile(b"y"))

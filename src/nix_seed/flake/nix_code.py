@@ -57,7 +57,7 @@ class _Call(NamedTuple):
 def _evaluate(nix: Nix, call: _Call, doing: str, *options: str) -> Any:
     text = json.dumps(call.arguments)
     if len(text) < _LONGEST:
-        return nix.evaluate(_code(nix, call, _string(text)), doing, *options)
+        return nix.evaluate(_code(nix, call, nix_string(text)), doing, *options)
     with tempfile.TemporaryDirectory(prefix="nix-seed-") as directory:
         Path(directory, "arguments.json").write_text(text)
         given = f'(builtins.readFile "${{{_tree(nix, Path(directory))}}}/arguments.json")'
@@ -94,12 +94,12 @@ def flake_code(code: str, url: str) -> str:
     query = dict(parse_qsl(parts.query))
     directory = query.pop("dir", "")
     if parts.scheme != "path" or not directory:
-        return f"builtins.getFlake {_string(url)}"
+        return f"builtins.getFlake {nix_string(url)}"
     with foreign(f"{url} holds a number that is none", ValueError, as_=InputError, quoted=False):
         numbers = {name: int(query.pop(name)) for name in _NUMBERS if name in query}
     tree = {"type": "path", "path": unquote(parts.path), **query, **numbers}
-    fetched = f"builtins.fetchTree (builtins.fromJSON {_string(json.dumps(tree))})"
-    return f'import ({code} + "/flake.nix") {{ tree = {fetched}; dir = {_string(directory)}; }}'
+    fetched = f"builtins.fetchTree (builtins.fromJSON {nix_string(json.dumps(tree))})"
+    return f'import ({code} + "/flake.nix") {{ tree = {fetched}; dir = {nix_string(directory)}; }}'
 
 
 def _code(nix: Nix, call: _Call, arguments: str) -> str:
@@ -114,9 +114,10 @@ def _code(nix: Nix, call: _Call, arguments: str) -> str:
 def _tree(nix: Nix, directory: Path) -> str:
     """Return Nix code for *directory*, named with its hash: evaluation stays pure."""
     tree = {"type": "path", "path": str(directory), "narHash": nix.hash_path(directory)}
-    return f"(builtins.fetchTree (builtins.fromJSON {_string(json.dumps(tree))}))"
+    return f"(builtins.fetchTree (builtins.fromJSON {nix_string(json.dumps(tree))}))"
 
 
-def _string(text: str) -> str:
+def nix_string(text: str) -> str:
+    """Return *text* as a string in the Nix language."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
     return f'"{escaped}"'

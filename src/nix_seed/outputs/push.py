@@ -22,6 +22,7 @@ from nix_seed.core.values import dataclass
 from nix_seed.core.words import plural
 from nix_seed.flake.checkout import read_checkout
 from nix_seed.flake.nix import DerivationReader, Nix
+from nix_seed.flake.nix_code import nix_string
 from nix_seed.flake.provenance import read_provenance
 from nix_seed.formats.intoto.bundle import BUNDLE_V03
 from nix_seed.formats.nix.store_path import STORE_DIR, PathInfo, StorePath
@@ -176,7 +177,7 @@ def named_outputs(nix: Nix, flake: str, system: str) -> NamedOutputs:
 
     What is addressed by its content has no name: its path is known only once it is built.
     """
-    text = _OUTPUTS.replace("URL", _quoted(flake)).replace("SYSTEM", _quoted(system))
+    text = _OUTPUTS.replace("URL", nix_string(flake)).replace("SYSTEM", nix_string(system))
     names: dict[StorePath, list[str]] = {}
     drvs = set()
     for each in nix.evaluate(text, f"evaluating the outputs of {flake}"):
@@ -184,11 +185,6 @@ def named_outputs(nix: Nix, flake: str, system: str) -> NamedOutputs:
         if each["out"].startswith(f"{STORE_DIR}/"):
             names.setdefault(StorePath.parse(each["out"]), []).append(each["name"])
     return NamedOutputs(frozenset(drvs), names)
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
-    return f'"{escaped}"'
 
 
 def check_commit(directory: Path) -> None:

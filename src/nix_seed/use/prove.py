@@ -1,7 +1,6 @@
 """Prove that a seed is complete: plan every output of the flake inside it, with no network."""
 
 import contextlib
-import json
 import re
 import shutil
 import tempfile
@@ -32,7 +31,7 @@ from nix_seed.flake.experiment import (
 )
 from nix_seed.flake.needed import read_lock
 from nix_seed.flake.nix import Nix
-from nix_seed.flake.nix_code import flake_code
+from nix_seed.flake.nix_code import flake_code, nix_string
 from nix_seed.flake.own_source import OwnSource
 from nix_seed.flake.rules.existence import find_built_from, find_moved
 from nix_seed.flake.rules.nix_version import find_too_old
@@ -380,12 +379,9 @@ def _reference(tree: Tree) -> str:
 def _expression(reference: str, flake: ProvedFlake) -> str:
     code, known = f"{EXCHANGE}/code", "null"
     if flake.scope is not None:
-        known = f"[ {' '.join(map(_string, flake.scope.outputs))} ]"
+        known = f"[ {' '.join(map(nix_string, flake.scope.outputs))} ]"
     return (
         f"import {code}/outputs.nix {{ flake = {flake_code(code, reference)};"
-        f" system = {_string(flake.system)}; attr = {_string(flake.attr)}; known = {known}; }}"
+        f" system = {nix_string(flake.system)}; attr = {nix_string(flake.attr)};"
+        f" known = {known}; }}"
     )
-
-
-def _string(text: str) -> str:
-    return json.dumps(text).replace("${", "\\${")

@@ -16,6 +16,7 @@ from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.database import format_registration
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.image.read.spec import read_spec
+from nix_seed.image.rules.partition.assign import references_first
 from nix_seed.image.rules.spec import Spec
 from nix_seed.licences.rules.judge import Withheld, check_accepted
 from nix_seed.registry.layout import Image
@@ -122,24 +123,10 @@ def offer_withheld(nix: Nix, spec: Spec, paths: Sequence[StorePath], exchange: P
     if not paths:
         return
     closure = nix.closure(paths)
-    lacking = [path for path in closure if path not in spec.paths]
-    ordered = _references_first(lacking, {path: closure[path].references for path in lacking})
+    lacking = {path: info.references for path, info in closure.items() if path not in spec.paths}
+    ordered = references_first(
+        {path: [e for e in names if e in lacking and e != path] for path, names in lacking.items()}
+    )
     with (exchange / "withheld").open("wb") as file:
         nix.export_paths(ordered, file)
     (exchange / "withheld-db").write_text(format_registration(dependents(spec, paths)))
-
-
-def _references_first(
-    paths: Sequence[StorePath], references: dict[StorePath, tuple[StorePath, ...]]
-) -> list[StorePath]:
-    """Order *paths* as importing needs them, without recursion."""
-    done: dict[StorePath, None] = {}
-    stack = list(paths)
-    while stack:
-        path = stack[-1]
-        waiting = [r for r in references[path] if r in references and r not in done and r != path]
-        if waiting and path not in done:
-            stack += waiting
-        else:
-            done.setdefault(stack.pop())
-    return list(done)

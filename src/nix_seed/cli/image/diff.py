@@ -65,7 +65,7 @@ def _lines(found: ImageDiff) -> Iterator[str]:
 
 def _file_lines(found: PathFiles) -> Iterator[str]:
     if found.trouble is not None:
-        yield f"  files not compared: {found.trouble}"
+        yield f"  {'not shown in full' if found.files else 'files not compared'}: {found.trouble}"
     for file in found.files:
         yield f"  {file.name}"
         for side, facts in (("A", file.ours), ("B", file.theirs)):

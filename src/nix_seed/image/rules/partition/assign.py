@@ -216,7 +216,7 @@ def build_index(
     cycle of references, which no Nix store can hold.
     """
     references = _references(closure, absent)
-    order = _references_first(references)
+    order = references_first(references)
     number = {path: i for i, path in enumerate(order)}
     closures: list[int] = []
     for i, path in enumerate(order):
@@ -250,8 +250,11 @@ def _references(
     return result
 
 
-def _references_first(references: Mapping[StorePath, Sequence[StorePath]]) -> list[StorePath]:
-    """Depth first, without recursion: a chain of references may be thousands long."""
+def references_first(references: Mapping[StorePath, Sequence[StorePath]]) -> list[StorePath]:
+    """Order all paths so that each comes after its *references*, which hold no path itself.
+
+    Depth first, without recursion: a chain of references may be thousands long.
+    """
     order: list[StorePath] = []
     done: dict[StorePath, bool] = {}  # False while a path is being walked, True afterwards
     for root in references:

@@ -1,4 +1,4 @@
-"""What diffoscope shows of two NARs of one output, where it is installed: bounded, never needed.
+"""What diffoscope shows of two trees, where it is installed: bounded, never needed.
 
 It takes apart what builders made, by many programs. So it runs in a sandbox: without a network,
 without this user's files, and with nothing but its own directory to write to. It ends after a
@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -19,15 +18,9 @@ from typing import Final
 from nix_seed.core.errors import CouldNotCheck, foreign
 from nix_seed.core.files import explained
 from nix_seed.core.safe_text import safe_text
-from nix_seed.core.words import human_size
-from nix_seed.formats.nix.nar import read_nar
-from nix_seed.image.read.safe_root import scratch_directory
 
-LARGEST_SHOWN: Final = 64 << 20
-"""Bytes of a NAR: what is larger is not unpacked for it."""
 _SECONDS: Final = 60
 _MOST_SAID: Final = 64 << 10
-_MOST_ENTRIES: Final = 20_000
 _LARGEST_FILE: Final = 256 << 20
 # What programs need of a system; none of it is a user's.
 _SYSTEM: Final = (
@@ -41,37 +34,6 @@ _BOUNDED: Final = f'ulimit -f {_LARGEST_FILE // 512}; exec "$@"'
 def diffoscope_at_hand() -> str | None:
     """Return the program, None where it is not installed."""
     return shutil.which("diffoscope")
-
-
-def show_difference(program: str, one: Iterable[bytes], other: Iterable[bytes]) -> str:
-    """Return what *program* shows of the NARs *one* and *other*, empty where it sees the same.
-
-    ``CouldNotCheck`` where it failed or took too long; and as the NARs raise.
-    """
-    with scratch_directory("nix-seed-diffoscope-") as scratch:
-        for name, nar in (("first", one), ("second", other)):
-            _unpack(nar, scratch / name)
-        return _run(program, scratch)
-
-
-def _unpack(nar: Iterable[bytes], top: Path) -> None:
-    """Write the tree that *nar* is; each directory in it is one that was made here."""
-    left, count = LARGEST_SHOWN, 0
-    # As it is read, no name leads out of its directory, and none comes twice.
-    for entry in read_nar(nar, "the NAR", LARGEST_SHOWN):
-        left, count = left - entry.size, count + 1
-        if left < 0 or count > _MOST_ENTRIES:
-            most = f"{human_size(LARGEST_SHOWN)} and {_MOST_ENTRIES} files"
-            raise CouldNotCheck(f"diffoscope is given outputs of up to {most}")
-        path = Path(os.fsdecode(os.path.join(os.fsencode(top), entry.path)) if entry.path else top)
-        with explained("unpacking for diffoscope"):
-            if entry.kind == "directory":
-                path.mkdir()
-            elif entry.kind == "symlink":
-                os.symlink(entry.head, os.fsencode(path))
-            else:
-                path.write_bytes(entry.head)
-                path.chmod(0o555 if entry.kind == "program" else 0o444)
 
 
 def _confined(program: str, scratch: Path) -> list[str]:
@@ -95,18 +57,23 @@ def _confined(program: str, scratch: Path) -> list[str]:
     return [*command, "--chdir", str(scratch), "--"]
 
 
-def _run(program: str, scratch: Path) -> str:
+def show_difference(program: str, scratch: Path, below: str = "") -> str:
+    """Return what *program* shows of ``first`` and ``second`` in *scratch*; empty for the same.
+
+    *below* is the path in each that is compared. ``CouldNotCheck``: it failed, or took too long.
+    """
     said, errors = scratch / "said", scratch / "errors"
     limits = ["--timeout", str(_SECONDS), "--max-text-report-size", str(_MOST_SAID)]
     limits += ["--max-container-depth", "5", "--exclude-directory-metadata", "recursive"]
     command = ["sh", "-c", _BOUNDED, "sh", program, "--no-progress", *limits]
+    trees = [f"first{below}", f"second{below}"]
     temporary, search = str(scratch / "tmp"), os.environ.get("PATH", os.defpath)
     # The sandbox itself is a process that can be looked at inside: it knows no secrets either.
     known = {"PATH": search, "HOME": temporary, "TMPDIR": temporary, "LC_ALL": "C.UTF-8"}
     with foreign("starting diffoscope", OSError), errors.open("wb") as sink:
         (scratch / "tmp").mkdir()
         process = subprocess.Popen(
-            [*_confined(program, scratch), *command, "--text", said.name, "first", "second"],
+            [*_confined(program, scratch), *command, "--text", said.name, *trees],
             env=known,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
