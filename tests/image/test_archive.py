@@ -109,10 +109,10 @@ def test_a_directory_is_no_archive(tmp_path: Path, one: ImageFiles) -> None:
 
 
 def test_a_config_that_does_not_fit_its_manifest(tmp_path: Path, one: ImageFiles) -> None:
-    with pytest.raises(InputError, match="lists no diffIDs"):
+    with pytest.raises(CheckedFalse, match="does not give one diffID for each layer"):
         write_docker_archive(replace(one, config=b"{}"), tmp_path / "seed.tar")
     fewer = replace(one, manifest=replace(one.manifest, layers=one.manifest.layers[1:]))
-    with pytest.raises(InputError, match="differ in their number of layers"):
+    with pytest.raises(CheckedFalse, match="does not give one diffID for each layer"):
         write_docker_archive(fewer, tmp_path / "seed.tar")
 
 

@@ -9,7 +9,7 @@ versions on.
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import DiffID, Digest
@@ -28,7 +28,7 @@ from nix_seed.image.plan import Plan
 from nix_seed.image.read.stream import TarPieces
 from nix_seed.image.rules import spec as specs
 from nix_seed.image.rules.layer import FinishedLayer, write_entries_layer
-from nix_seed.registry.layout import LAYOUT_FILE, ImageFiles, Layout, is_blob
+from nix_seed.registry.layout import LAYOUT_FILE, ImageFiles, Layout, is_blob, pair_layers
 
 _CHUNK: Final = 1 << 20
 _LARGEST: Final = 1 << 40  # bytes of tar
@@ -64,20 +64,14 @@ def write_docker_archive(image: ImageFiles, path: Path, tags: tuple[str, ...] = 
     """
     _check_path(path)
     config = f"{image.manifest.config.digest.hex}.json"
-    diff_ids = _diff_ids(image)
-    members = {f"{diff_id.hex}/layer.tar": diff_id for diff_id in diff_ids}
-    sources = dict(zip(diff_ids, image.manifest.layers, strict=True))
-    listing = [
-        {
-            "Config": config,
-            "RepoTags": list(tags),
-            "Layers": [f"{i.hex}/layer.tar" for i in diff_ids],
-        }
-    ]
+    said = canonical_json.loads(image.config, label="the image's config")
+    layers = pair_layers(image.manifest, said, "the image")
+    members = {f"{diff_id.hex}/layer.tar": (layer, diff_id) for layer, diff_id in layers}
+    names = [f"{diff_id.hex}/layer.tar" for _, diff_id in layers]
+    listing = [{"Config": config, "RepoTags": list(tags), "Layers": names}]
     with unnamed(path.parent, f"writing {path}") as out:
-        for member, diff_id in sorted(members.items()):
+        for member, (layer, diff_id) in sorted(members.items()):
             out.write(tar.header(f"{diff_id.hex}/".encode(), tar.DIRECTORY, 0o755))
-            layer = sources[diff_id]
             _unpack(out, member, layer, image.blobs[layer.digest], diff_id)
         _put(out, config, image.config)
         _put(out, "manifest.json", canonical_json.dumps(listing))
@@ -92,17 +86,6 @@ def _check_path(path: Path) -> None:
 
 def _blob(digest: Digest) -> str:
     return f"blobs/sha256/{digest.hex}"
-
-
-def _diff_ids(image: ImageFiles) -> list[DiffID]:
-    config: Any = canonical_json.loads(image.config, label="the image's config")
-    try:
-        diff_ids = [DiffID.parse(text) for text in config["rootfs"]["diff_ids"]]
-    except (KeyError, TypeError) as error:
-        raise InputError("the image's config lists no diffIDs") from error
-    if len(diff_ids) != len(image.manifest.layers):
-        raise InputError("the image's config and manifest differ in their number of layers")
-    return diff_ids
 
 
 def _put(out: Unnamed, member: str, data: bytes) -> None:

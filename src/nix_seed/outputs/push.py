@@ -227,35 +227,23 @@ def push_outputs(
         if path in selection.built or origins[path].ultimate or origins[path].addressed
     }
     facts = output_facts(target.nix, read, ours, names)
-    now = datetime.now(UTC)
-    since = time_text(now - RENEWED_AFTER)
-    work = _Work(store, target, attester.signer.identity, since, selection.millis)
-    tell(Stage("outputs", f"asking for {plural(len(facts), 'path')}", len(facts)))
-    last_said = in_parallel(work.last_said, facts, _REQUESTS)
-    known = {fact: of for fact, of in zip(facts, last_said, strict=True) if of is not None}
+    work = _Work(store, target, attester.signer.identity, selection.millis)
+    known = work.known(facts)
     new = tuple(each for each in facts if each not in known)
     unsaid = tuple(each for each in facts if known.get(each) != str(ready.source.commit))
     signed: tuple[SignedOutputs, ...] = ()
     if unsaid:
-        tell(Stage("outputs", f"pushing {plural(len(new), 'path')}", len(new)))
-        blobs = work.pack_all(new)
         said = OutputsStatement(
             source=ready.source.uri,
             commit=ready.source.commit,
             system=seed.system,
             seed=seed.digest,
             builder=attester.builder,
-            finished_on=time_text(now),
+            finished_on=time_text(work.now),
             outputs=unsaid,
             ref=selection.ref,
         )
-        signed = sign_outputs(said, attester.signer, attester.logs)
-        tell(Stage("outputs", f"listing {plural(len(new), 'path')}", len(new)))
-        put_config(store)
-        for each in signed:
-            # First what is said: a path that is listed is not said again by who was ended here.
-            list_statement(store, each)
-            work.list_all(each, blobs)
+        signed = work.push(said, new, attester)
     return PushedOutputs(
         str(ready.source.commit),
         attester.signer.identity,
@@ -274,11 +262,32 @@ class _Work:
     store: ImageStore
     target: OutputsTarget
     signer: str
-    since: str
     millis: Mapping[StorePath, int]
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
     sent: int = 0
     expected: set[NarHash] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def known(self, facts: Sequence[OutputFact]) -> dict[OutputFact, str]:
+        """Return which of *facts* are kept, on this signer's word of the last days, of a commit."""
+        tell(Stage("outputs", f"asking for {plural(len(facts), 'path')}", len(facts)))
+        last_said = in_parallel(self.last_said, facts, _REQUESTS)
+        return {fact: of for fact, of in zip(facts, last_said, strict=True) if of is not None}
+
+    def push(
+        self, said: OutputsStatement, new: Sequence[OutputFact], attester: Attester
+    ) -> tuple[SignedOutputs, ...]:
+        """Send what is *new* of the outputs that are *said*, then sign and list all of them."""
+        tell(Stage("outputs", f"pushing {plural(len(new), 'path')}", len(new)))
+        blobs = self.pack_all(new)
+        signed = sign_outputs(said, attester.signer, attester.logs)
+        tell(Stage("outputs", f"listing {plural(len(new), 'path')}", len(new)))
+        put_config(self.store)
+        for each in signed:
+            # First what is said: a path that is listed is not said again by who was ended here.
+            list_statement(self.store, each)
+            self.list_all(each, blobs)
+        return signed
 
     def last_said(self, fact: OutputFact) -> str | None:
         """Return of which commit this signer last said just that, None where that is long ago."""
@@ -286,8 +295,9 @@ class _Work:
         with self._lock:
             self.expected |= {each.nar_hash for each in listed.kept}
         said = (fact.path, fact.nar_hash, self.signer)
+        since = time_text(self.now - RENEWED_AFTER)
         found = (e for e in listed.kept if (e.path, e.nar_hash, e.signer) == said)
-        return next((each.commit for each in found if each.pushed > self.since), None)
+        return next((each.commit for each in found if each.pushed > since), None)
 
     def pack_all(self, facts: Collection[OutputFact]) -> Mapping[StorePath, Stored]:
         """Send all NARs: of small ones more at once, for these wait for answers, not for bytes."""

@@ -405,7 +405,7 @@ def open_image(reference: LayoutReference) -> Image:
         raise InputError(f"{reference} is an artifact, not an image to run")
     text = layout.read_blob(manifest.config)
     config = canonical_json.loads(text, label=f"{reference}, config")
-    layers = _pair(manifest, config, str(reference))
+    layers = pair_layers(manifest, config, str(reference))
     return Image(str(reference), layout, descriptor.digest, manifest, config, layers)
 
 
@@ -431,9 +431,10 @@ def _choose(layout: Layout, index: oci.Index, reference: LayoutReference) -> oci
     )
 
 
-def _pair(
+def pair_layers(
     manifest: oci.Manifest, config: Any, label: str
 ) -> tuple[tuple[oci.Descriptor, DiffID], ...]:
+    """Return each layer of *manifest* with its diffID, as *config* says, lowest first."""
     rootfs = config.get("rootfs") if isinstance(config, dict) else None
     diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(diff_ids, list) or len(diff_ids) != len(manifest.layers):

@@ -238,7 +238,7 @@ class CiJob:
         *writes*: it is to publish, so whom the registry turns away lacks the right to write.
         """
         try:
-            with Stages(self.host):
+            with Stages(self.host) as stages, listening(stages):
                 yield
         except NixSeedError as error:
             error.hint = self.explain(error, writes=writes)
@@ -283,15 +283,12 @@ class Stages:
         self._open = ExitStack()
         self._seen: set[str] = set()
         self._running: frozenset[str] = frozenset()
-        self._listening = listening(self)
 
     def __enter__(self) -> Stages:
-        self._listening.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._open.close()
-        self._listening.__exit__(None, None, None)
 
     def __call__(self, event: Any) -> None:
         """Tell of *event*, if it is a stage, or Nix at work."""
