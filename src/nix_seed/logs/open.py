@@ -53,13 +53,12 @@ def open_history(
 
 
 def _served(trusted: TrustedLog, place: str, patience: Patience | None) -> RekorV1 | RekorV2:
-    from nix_seed.logs.rekor import HttpSource, LogHttp, RekorV1, RekorV2
+    from nix_seed.logs.rekor import LogHttp, RekorV1, RekorV2
 
     http = LogHttp(place, patience=patience)
     if trusted.kind == "rekor-v1":
         return RekorV1(trusted, place, http=http)
-    tiles = HttpSource(LogHttp(f"{http.url}/api/v2", patience=patience))
-    return RekorV2(trusted, place, tiles=tiles, http=http)
+    return RekorV2(trusted, place, http=http)
 
 
 def open_reader(place: str, key: NoteKey | None) -> TileReader:

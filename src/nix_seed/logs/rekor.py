@@ -108,19 +108,19 @@ class LogHttp:
 
 
 class HttpSource:
-    """A tile log's files behind an address."""
+    """A tile log's files behind an address, or *below* it."""
 
-    def __init__(self, http: LogHttp) -> None:
-        self._http = http
+    def __init__(self, http: LogHttp, below: str = "") -> None:
+        self._http, self._below = http, below
 
     def read(self, path: str) -> bytes | None:
         """Return the file's bytes, None for 404."""
         doing = f"reading {path} of the log at {self}"
-        reply = self._http.get(path, doing)
+        reply = self._http.get(self._below + path, doing)
         return None if reply.status == 404 else reply.wanted(doing).body
 
     def __str__(self) -> str:
-        return self._http.url
+        return f"{self._http.url}/{self._below}".rstrip("/")
 
 
 def _said(body: bytes) -> str:
@@ -284,7 +284,7 @@ class RekorV2(TileReader):
         http: LogHttp | None = None,
     ) -> None:
         self._http = http or LogHttp(url)
-        super().__init__(trusted, tiles or HttpSource(LogHttp(f"{self._http.url}/api/v2")))
+        super().__init__(trusted, tiles or HttpSource(self._http, "api/v2/"))
 
     def check_writable(self, key: PublicKey | None = None, /) -> None:
         """Refuse a *key* that the log does not take, and see that a server answers."""

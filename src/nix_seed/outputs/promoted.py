@@ -67,8 +67,7 @@ def promoted_output(
     """
     record = None if found.promotion is None else found.promotion.record
     if found.fate is not Fate.VERIFIED or record is None:
-        error = CheckedFalse if found.fate is Fate.FALSE else CouldNotCheck
-        raise error(f"the output {name} is not verified: {found.reason}")
+        raise found.fate.error(f"the output {name} is not verified: {found.reason}")
     stores = [by.stores.open(each) for each in places]
     released = find_outputs_of(stores, record)
     return released.named(name, system), released

@@ -7,10 +7,9 @@ neither a network nor any output that somebody made before.
 from collections.abc import Sequence
 from pathlib import Path
 
-from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFailed
+from nix_seed.core.errors import InputError, NixFailed
 from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
-from nix_seed.core.verdict import Fate
 from nix_seed.flake.checkout import clone_commit
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.intoto.statement import Commit
@@ -55,8 +54,7 @@ def find_seed(by: Verifiers, request: RebuildRequest) -> AnyReference:
         digest = fetch(by.stores.open(request.seed), request.seed.at(tag)).descriptor.digest
         found = verify_image(by, request.seed.at(digest), query)
     if not (found or found.awaits_promotion):
-        problem = f"{request.commit} has no seed to rebuild in: {found.reason}"
-        raise CheckedFalse(problem) if found.fate is Fate.FALSE else CouldNotCheck(problem)
+        raise found.fate.error(f"{request.commit} has no seed to rebuild in: {found.reason}")
     return request.seed.at(found.images[0].digest)
 
 

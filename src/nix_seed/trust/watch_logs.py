@@ -113,13 +113,10 @@ class LogWatch:
                 self._ask(log, watched.place, brought)
         except CheckedFalse as error:
             self._troubles[log.id] = Trouble.of(error)
-        except NixSeedError as error:
-            reason = f"whether the log {log.id} kept what it showed: {error.message}"
-            self._troubles[log.id] = Trouble(Fate.UNCHECKED, reason)
         except Exception as error:
-            reason = (
-                f"whether the log {log.id} kept what it showed: {type(error).__name__}: {error}"
-            )
+            said = f"{type(error).__name__}: {error}"
+            why = error.message if isinstance(error, NixSeedError) else said
+            reason = f"whether the log {log.id} kept what it showed: {why}"
             self._troubles[log.id] = Trouble(Fate.UNCHECKED, reason)
 
     def _seen(self, log: TrustedLog) -> SignedCheckpoint | None:
