@@ -45,7 +45,7 @@ def hostile_entries(number: int) -> Iterator[bytes]:
         match index % 4:
             case 0:
                 der = certificates[index // 4 % len(certificates)]
-                yield HashedRekord(index.to_bytes(32), b"none", Verifier(der, True)).dump()
+                yield HashedRekord(index.to_bytes(32), b"none", Verifier(certificate=der)).dump()
             case 1:
                 yield json.dumps(shapes[index // 4 % len(shapes)]).encode() + b" " * index
             case 2:

@@ -28,7 +28,7 @@ from nix_seed.formats.tlog.merkle import leaf_hash
 
 BYTES = st.binary(min_size=1, max_size=200)
 DIGEST = st.binary(min_size=32, max_size=32)
-VERIFIER = st.builds(Verifier, BYTES, st.booleans())
+VERIFIER = st.builds(Verifier, BYTES) | st.builds(Verifier, st.none(), BYTES)
 LOGGED = LoggedSignature(b"p" * 32, b"q" * 32, b"signature", Verifier(b"key"))
 
 # docs/formats-log.md gives this leaf and its hash.
@@ -80,7 +80,10 @@ def test_what_a_body_records() -> None:
             (LoggedSignature(b"x" * 32, b"x" * 32, b"signature", Verifier(b"key")), "of"),
             (LoggedSignature(b"p" * 32, b"q" * 32, b"another one", Verifier(b"key")), "signature"),
             (LoggedSignature(b"p" * 32, b"q" * 32, b"signature", other), "another key"),
-            (LoggedSignature(b"p" * 32, b"q" * 32, b"signature", Verifier(b"key", True)), "key"),
+            (
+                LoggedSignature(b"p" * 32, b"q" * 32, b"signature", Verifier(certificate=b"key")),
+                "key",
+            ),
         ):
             assert said in (body.differs(changed) or "it differs in nothing")
     swapped = DsseV002(b"q" * 32, ((b"signature", other), (b"another", Verifier(b"key"))))
@@ -139,7 +142,7 @@ def test_pem_is_spelled_as_rekor_spells_it() -> None:
     lines = pem.splitlines()
     assert lines[0] == "-----BEGIN PUBLIC KEY-----"
     assert [len(line) for line in lines[1:-1]] == [64, 64, 8]
-    assert Verifier(b"x", True).pem == (
+    assert Verifier(certificate=b"x").pem == (
         b"-----BEGIN CERTIFICATE-----\neA==\n-----END CERTIFICATE-----\n"
     )
 

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from nix_seed.core.errors import CheckedFalse, InputError
-from nix_seed.formats.tlog.entry import HashedRekord, LoggedSignature
+from nix_seed.formats.tlog.entry import HashedRekord, LoggedSignature, Verifier
 from nix_seed.formats.tlog.merkle import TreeHead, leaf_hash
 from nix_seed.formats.tlog.note import (
     Checkpoint,
@@ -171,7 +171,7 @@ def test_the_entry_of_another_envelope(case: Case) -> None:
         (other, "its digest is of other signed bytes"),
         (replace(logged, signature=other.signature), "it holds another signature"),
         (replace(logged, verifier=Signing().logged(b"x").verifier), "it names another key"),
-        (replace(logged, verifier=replace(logged.verifier, is_certificate=True)), "another key or"),
+        (replace(logged, verifier=Verifier(certificate=logged.verifier.der)), "another key or"),
     ]
     for asked, reason in cases:
         result = evaluate_entry(case.entry, asked, case.trust)

@@ -146,7 +146,7 @@ def entry_from_v1(value: Mapping[str, Any], where: str) -> LogEntry:
 
 
 ECDSA_P256: Final = "PKIX_ECDSA_P256_SHA_256"
-_KeyDetails = Literal[
+KeyDetails = Literal[
     "PKIX_ECDSA_P256_SHA_256",
     "PKIX_ECDSA_P384_SHA_384",
     "PKIX_ECDSA_P521_SHA_512",
@@ -162,44 +162,30 @@ _SOME = (1, 16)  # signatures
 
 
 @dataclass(frozen=True, slots=True)
-class _Verifier(Declared):
-    """A verifier as Rekor v2 spells it."""
+class Verifier(Declared):
+    """What verifies a signature: a SubjectPublicKeyInfo or an X.509 certificate, in DER."""
 
     closed: ClassVar = True
 
-    key_details: _KeyDetails
-    public_key: SomeBytes | None = field(default=None, metadata=at("publicKey.rawBytes"))
-    certificate: SomeBytes | None = field(default=None, metadata=at("x509Certificate.rawBytes"))
+    public_key: SomeBytes | None = field(default=None, metadata=at("publicKey.rawBytes", omit=True))
+    certificate: SomeBytes | None = field(
+        default=None, metadata=at("x509Certificate.rawBytes", omit=True)
+    )
+    key_details: KeyDetails = ECDSA_P256
 
     def __post_init__(self) -> None:
         if (self.public_key is None) == (self.certificate is None):
             raise InputError("a verifier is either a publicKey or an x509Certificate")
 
-
-@dataclass(frozen=True, slots=True)
-class Verifier:
-    """What verifies a signature: a SubjectPublicKeyInfo or an X.509 certificate, in DER."""
-
-    der: bytes
-    is_certificate: bool = False
-    key_details: str = ECDSA_P256
-
-    @classmethod
-    def from_json(cls, value: Any, where: str) -> Self:
-        """Read what Rekor v2 spells so."""
-        found = _Verifier.from_json(value, where)
-        is_certificate = found.certificate is not None
-        return cls(found.certificate or found.public_key or b"", is_certificate, found.key_details)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object as Rekor v2 spells it."""
-        name = "x509Certificate" if self.is_certificate else "publicKey"
-        return {name: {"rawBytes": to_base64(self.der)}, "keyDetails": self.key_details}
+    @property
+    def der(self) -> bytes:
+        """The bytes of either."""
+        return self.certificate or self.public_key or b""
 
     @property
     def pem(self) -> bytes:
         """The PEM that Rekor v1 keeps."""
-        label = "CERTIFICATE" if self.is_certificate else "PUBLIC KEY"
+        label = "PUBLIC KEY" if self.certificate is None else "CERTIFICATE"
         lines = "\n".join(wrap(to_base64(self.der), 64))
         return f"-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n".encode()
 
@@ -363,7 +349,7 @@ def _differs(signatures: Sequence[tuple[bytes, Verifier]], logged: LoggedSignatu
     verifiers = [verifier for signature, verifier in signatures if signature == logged.signature]
     if not verifiers:
         return "it holds another signature"
-    mine = (logged.verifier.der, logged.verifier.is_certificate)
-    if mine not in [(verifier.der, verifier.is_certificate) for verifier in verifiers]:
+    mine = (logged.verifier.public_key, logged.verifier.certificate)
+    if mine not in [(verifier.public_key, verifier.certificate) for verifier in verifiers]:
         return "it names another key or certificate"
     return None

@@ -29,10 +29,11 @@ from nix_seed.logs.rules.signer import PublicKey
 
 def verifier_of(material: PublicKeyHint | Certificate, key: PublicKey) -> tlog_entry.Verifier:
     """Return what a log records as the verifier: the certificate, or *key* where there is none."""
-    details = tlog_entry.ECDSA_P256 if key.algorithm == "ecdsa-p256" else "PKIX_ED25519"
+    ecdsa = key.algorithm == "ecdsa-p256"
+    details: tlog_entry.KeyDetails = tlog_entry.ECDSA_P256 if ecdsa else "PKIX_ED25519"
     if isinstance(material, Certificate):
-        return tlog_entry.Verifier(material.der, True, details)
-    return tlog_entry.Verifier(key.der, False, details)
+        return tlog_entry.Verifier(None, material.der, details)
+    return tlog_entry.Verifier(key.der, None, details)
 
 
 def logged_signature(

@@ -245,7 +245,7 @@ def signed_hash(verifier: Verifier, signature: bytes, digest: bytes) -> bool | N
     """
     failed = "the verifier is neither a public key nor a certificate"
     with foreign(failed, as_=InputError, quoted=False):
-        if verifier.is_certificate:
+        if verifier.certificate is not None:
             key: object = x509.load_der_x509_certificate(verifier.der).public_key()
         else:
             key = serialization.load_der_public_key(verifier.der)

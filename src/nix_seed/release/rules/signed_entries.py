@@ -95,7 +95,7 @@ class Sieve:
                 self.found.append(_entry(at, promoter, parsed))
 
     def _promoter(self, verifier: Verifier) -> Promoter | None:
-        if not verifier.is_certificate:
+        if verifier.certificate is None:
             return self._keys.get(verifier.der)
         try:
             identity = read_identity(verifier.der, "a certificate")
@@ -203,4 +203,4 @@ def _of_pem(pem: bytes) -> Verifier:
         der = base64.b64decode(b"".join(body[1:-1]))
     except ValueError:
         der = b""
-    return Verifier(der, body[0] == label)
+    return Verifier(certificate=der) if body[0] == label else Verifier(der)
