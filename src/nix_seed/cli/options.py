@@ -127,21 +127,16 @@ def seed_options(engines: Sequence[str], project: str) -> Callable[[Command], Co
     )
 
 
-def _json(**more: Any) -> Callable[[Any], Any]:
-    return click.option(
-        "--json",
-        "as_json",
-        is_flag=True,
-        is_eager=True,
-        callback=remember,
-        help="Print one JSON object (docs/json.md), errors too.",
-        **more,
-    )
-
-
-json_option = _json()
-answer_option = _json(expose_value=False)
-"""The same, for commands that answer by ``say.answer``."""
+json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=remember,
+    help="Print one JSON object (docs/json.md), errors too.",
+)
+"""Add ``--json``; ``say.answer`` and ``say.manner`` know of it."""
 
 attr_option = option("--attr NAME", "The project's attribute that the seed was made by [seed].")
 

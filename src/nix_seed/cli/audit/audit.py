@@ -11,7 +11,7 @@ import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import FILE, option, progress, seed_command, together
-from nix_seed.cli.say import columns, error_lines, folded, say, say_verdict
+from nix_seed.cli.say import answer, error_lines, say
 from nix_seed.core.errors import NixSeedError
 from nix_seed.core.words import members, plural
 from nix_seed.formats.oci.reference import parse_reference
@@ -180,7 +180,7 @@ def finding_json(finding: AuditFinding) -> dict[str, Any]:
 @option("--offline", "Ask nothing that is behind an address.")
 @option("--page FILE", "Write the report as a page for people, too.", type=FILE)
 @shared.json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Replay the ledger of releases from its first entry, and every log it rests on.
 
     Reported are: two roots for one commit; records that are missing, passed over or gone; entries
@@ -196,12 +196,9 @@ def command(as_json: bool, **options: Any) -> None:
     now = datetime.now(UTC)
     state = shared.state_of(options)
     question = question_of(options, ask=not options["offline"])
-    with progress(quiet=as_json) as show:
+    with progress() as show:
         found = audit(shared.stores_of(options), question, state, now, show)
-    if as_json:
-        say(audit_json(found))
-    else:
-        say_verdict("\n".join(folded(audit_lines(found), columns())))
+    answer(audit_json(found), audit_lines(found), verdict=True)
     if options["page"] is not None:
         _write_page(options["page"], found, now)
     click.get_current_context().exit(found.exit_code)

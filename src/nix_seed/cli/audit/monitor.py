@@ -22,7 +22,7 @@ from nix_seed.cli.audit.audit import (
 )
 from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import json_option, state_of, stores_of
-from nix_seed.cli.say import error_lines, say
+from nix_seed.cli.say import error_lines, manner, say
 from nix_seed.core.errors import CouldNotCheck
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ _UNITS = {None: 1, "s": 1, "m": 60, "h": 3600}
     default=3,
 )
 @json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Audit as `nix-seed audit` does, every INTERVAL, reading only what is new; say only what is.
 
     Exit 1: an alarm. 3: for N audits in a row not everything could be checked, so nobody was
@@ -63,11 +63,11 @@ def command(as_json: bool, **options: Any) -> None:
         ended = monitor(
             _audit(options),
             lambda: not stop.wait(seconds),
-            _tell(as_json),
+            _tell,
             hook,
             Endurance(options["keep_going"], options["patience"], options["once"]),
         )
-    if not as_json:
+    if not manner().json:
         say(f"ended: {ended.reason}")
     click.get_current_context().exit(ended.exit_code)
 
@@ -89,27 +89,22 @@ def _audit(options: dict[str, Any]) -> Callable[[], AuditReport]:
     return run
 
 
-def _tell(as_json: bool) -> Callable[[Round], None]:
+def _tell(this: Round) -> None:
     from nix_seed.audit.rules.report import incidents_of
     from nix_seed.core.declared import time_text
 
-    def tell(this: Round) -> None:
-        now = time_text(datetime.now(UTC))
-        if as_json:
-            report = this.report
-            verdict = _failed_words(this) if report is None else verdict_words(report)
-            records = None if report is None else len(report.records)
-            new = [finding_json(each) for each in this.new]
-            value = {"time": now, "round": this.number, "verdict": verdict, "records": records}
-            say(value | {"new": new})
-            return
-        if this.number == 1 and this.report is not None:
-            say(f"{now} watching {this.report.repository}: {this.report.reason}")
-        known = () if this.report is None else this.report.records
-        for incident in incidents_of(this.new, known):
-            say(f"{now} " + "\n".join(incident_lines(incident)))
-
-    return tell
+    now, report = time_text(datetime.now(UTC)), this.report
+    if manner().json:
+        verdict = _failed_words(this) if report is None else verdict_words(report)
+        records = None if report is None else len(report.records)
+        new = [finding_json(each) for each in this.new]
+        value = {"time": now, "round": this.number, "verdict": verdict, "records": records}
+        say(value | {"new": new})
+        return
+    if this.number == 1 and report is not None:
+        say(f"{now} watching {report.repository}: {report.reason}")
+    for incident in incidents_of(this.new, () if report is None else report.records):
+        say(f"{now} " + "\n".join(incident_lines(incident)))
 
 
 def _failed_words(this: Round) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.image.build import base_of
 from nix_seed.cli.options import image_options, json_option, registry_options, request_of
-from nix_seed.cli.say import note, say, say_lines, say_table
+from nix_seed.cli.say import answer, manner, note, say, say_table
 from nix_seed.core.errors import InputError
 from nix_seed.core.safe_text import safe_line
 from nix_seed.core.words import human_size, members, plural, shortened
@@ -36,7 +36,7 @@ _MOST = 3  # paths that are named of each layer
 )
 @option("--all", "Name every store path of each layer.", into="all_paths")
 @json_option
-def command(as_json: bool, why: str | None, **options: Any) -> None:
+def command(why: str | None, **options: Any) -> None:
     """Show how FLAKE's image would be laid into layers, without writing it.
 
     With --base, also what a consumer of that image would have to pull, and which flake input or
@@ -46,17 +46,17 @@ def command(as_json: bool, why: str | None, **options: Any) -> None:
     from nix_seed.image.request import evaluate_request
 
     nix, request = request_of(options)
-    with progress(quiet=as_json) as show:
+    with progress() as show:
         evaluated = evaluate_request(nix, request, show)
         _print_unseen(evaluated.evaluation)
         _print_fetched_anew(nix, evaluated.evaluation)
         _print_built_anew(nix, evaluated.evaluation)
         if why is not None:
-            _explain(nix, evaluated.evaluation, why, as_json)
+            _explain(nix, evaluated.evaluation, why)
             return
         base = base_of(options, nix, evaluated)
         plan = plan_image(nix, request, base, show, evaluated)
-    if as_json:
+    if manner().json:
         say(_json(plan), indent=2)
     else:
         _print(plan, None if options["all_paths"] else _MOST)
@@ -137,7 +137,7 @@ def _print_built_anew(nix: Nix, evaluation: Evaluation) -> None:
         )
 
 
-def _explain(nix: Nix, evaluation: Evaluation, target: str, as_json: bool) -> None:
+def _explain(nix: Nix, evaluation: Evaluation, target: str) -> None:
     from nix_seed.flake.nix import DerivationReader
     from nix_seed.flake.rules.why import explain
 
@@ -149,10 +149,8 @@ def _explain(nix: Nix, evaluation: Evaluation, target: str, as_json: bool) -> No
             hint="name a store path, a package (zlib or zlib-1.3), an output (packages.default)"
             " or an input",
         )
-    if as_json:
-        say({"why": [reason.to_json() for reason in reasons]}, indent=2)
-    else:
-        say_lines(line for reason in reasons for line in str(reason).split("\n"))
+    value = {"why": [reason.to_json() for reason in reasons]}
+    answer(value, "\n".join(map(str, reasons)), indent=2)
 
 
 def _size(plan: Plan, group: Group) -> int:

@@ -7,7 +7,7 @@ import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.say import answer, manner
+from nix_seed.cli.say import answer
 from nix_seed.cli.trust.options import attester_of, signer_of, signing_options
 from nix_seed.formats.oci.reference import parse_reference
 
@@ -25,7 +25,7 @@ from nix_seed.formats.oci.reference import parse_reference
 @shared.accept_option
 @signing_options
 @shared.registry_options
-@shared.answer_option
+@shared.json_option
 def rebuild_command(**options: Any) -> None:
     """Build COMMIT's packages and checks again, in its verified seed, and push what came out.
 
@@ -52,7 +52,7 @@ def rebuild_command(**options: Any) -> None:
         options["source"],
         (*options["accept_licence"], *loaded.policy.licences),
     )
-    with progress(quiet=manner().json) as show:
+    with progress() as show:
         by = verifiers_of(loaded, shared.stores_of(options), shared.state_directory(), show)
         done = rebuild(by, request, target, attester)
     answer(pushed_json(done), pushed_text(done))

@@ -9,7 +9,7 @@ import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.say import say
+from nix_seed.cli.say import answer, say
 from nix_seed.cli.trust.options import key_option, signer_of, sigstore_option
 from nix_seed.core.errors import InputError
 from nix_seed.core.words import members
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 )
 @shared.registry_options
 @shared.json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Release COMMIT: every system's image that has the policy's quorum, under one Merkle root.
 
     Each quorum is verified from what logs hold. The record of the release is signed and logged;
@@ -80,7 +80,7 @@ def command(as_json: bool, **options: Any) -> None:
         [parse_reference(each) for each in options["evidence"]],
         (*tags, *options["tags"]),
     )
-    with progress(quiet=as_json) as show:
+    with progress() as show:
         by = verifiers_of(loaded, stores, shared.state_of(options), show)
         done = promote(
             by,
@@ -93,7 +93,7 @@ def command(as_json: bool, **options: Any) -> None:
             earlier_of(loaded, options["history"]),
             _outputs(by, commit, place) if options["with_outputs"] else None,
         )
-    say(_json(done) if as_json else "\n".join(_lines(done, str(target))))
+    answer(_json(done), _lines(done, str(target)))
 
 
 def _outputs(by: Verifiers, commit: Commit, place: ReleasePlace) -> ChooseOutputs:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.options import answer_option, registry_options, store_option, stores_of
+from nix_seed.cli.options import json_option, registry_options, store_option, stores_of
 from nix_seed.cli.release.attest import state, statement_of
 from nix_seed.cli.say import manner, say
 from nix_seed.cli.sbom.sbom import sbom_option
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @sbom_option
 @store_option
 @registry_options
-@answer_option
+@json_option
 def command(reference: str, **options: Any) -> None:
     """Build the checkout in DIR, store its image as IMAGE, and attest that.
 
@@ -69,10 +69,9 @@ def command(reference: str, **options: Any) -> None:
     if asked.json:
         asked.parts = []
     how = {"system": options["system"], "kind": options["kind"], "no_reuse": True}
-    how["as_json"] = asked.json
     pushed = ctx.invoke(build, flake=flake, **how, **where, **shared)
     image = parse_reference(pushed.reference) if pushed else target
-    state(image, tree, attester, options, as_json=asked.json)
+    state(image, tree, attester, options)
     tags = _name(pushed, reference, options) if pushed else ()
     if asked.json:
         built, attested = asked.parts or []

@@ -10,7 +10,7 @@ import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.say import columns, folded, say, say_verdict
+from nix_seed.cli.say import say
 from nix_seed.core.words import human_size, members, plain, plural
 from nix_seed.formats.oci.reference import LayoutReference, parse_reference
 
@@ -281,7 +281,7 @@ def _detail_json(detail: DissentDetail) -> dict[str, Any]:
 @option("--no-state", "Neither compare with that nor keep any of it.")
 @shared.registry_options
 @shared.json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Check by the policy that IMAGE is what independent builders got from its commit.
 
     Where the policy knows promoters, it must also have been promoted: as one of its commit's
@@ -295,7 +295,7 @@ def command(as_json: bool, **options: Any) -> None:
 
     loaded = shared.policy_of(options)
     answer, reference, query = _question(options)
-    with progress(quiet=as_json) as show:
+    with progress() as show:
         by = verifiers_of(
             loaded,
             shared.stores_of(options),
@@ -313,14 +313,11 @@ def command(as_json: bool, **options: Any) -> None:
     if options["no_ledgers"] and loaded.policy.ledgers:
         names = ", ".join(each.id for each in loaded.policy.ledgers)
         say(f"notice: --no-ledgers: whether {names} holds it was not asked", err=True)
-    if as_json:
-        more = {} if output is None else {"output": output.to_json()}
-        say(verification_json(found) | more)
-    else:
-        lines = verification_lines(found, loaded.policy.source)
-        say_verdict("\n".join(folded(lines, columns())))
-        if output is not None:
-            say(f"{options['output']}: {output.path} {output.nar_hash}")
+    value, lines = verification_json(found), [*verification_lines(found, loaded.policy.source)]
+    if output is not None:
+        value["output"] = output.to_json()
+        lines.append(f"{options['output']}: {output.path} {output.nar_hash}")
+    answer(value, lines, verdict=True)
     click.get_current_context().exit(found.exit_code)
 
 

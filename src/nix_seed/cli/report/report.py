@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @option("--no-roots", "Do not follow the image to its trust roots.")
 @shared.store_option
 @shared.registry_options
-@shared.answer_option
+@shared.json_option
 def command(**options: Any) -> None:
     """Write one self-contained page about IMAGE.
 

@@ -70,7 +70,7 @@ def sboms_of(given: Sequence[str]) -> tuple[Format, ...] | None:
 @option("--system SYSTEM", "Nix system [this machine's].")
 @shared.store_option
 @shared.registry_options
-@shared.answer_option
+@shared.json_option
 def command(what: str, form: Format, output: Path | None, **options: Any) -> None:
     """Write what is in the image built here of FLAKE, or in IMAGE: every store path, with its hash.
 

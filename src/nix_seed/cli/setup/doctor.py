@@ -12,7 +12,7 @@ import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.say import LEAST, columns, hanging, say, say_styled
+from nix_seed.cli.say import LEAST, columns, hanging, manner, say, say_styled
 from nix_seed.core.files import cache_directory
 from nix_seed.core.safe_text import safe_line
 from nix_seed.core.words import plural
@@ -54,7 +54,7 @@ _WAYS = ["bwrap", "podman", "docker", "github"]
 @option("-v, --verbose", "Show what is fine with all it said, too.")
 @shared.registry_options
 @shared.json_option
-def command(as_json: bool, image: str | None, verbose: bool, **options: Any) -> None:
+def command(image: str | None, verbose: bool, **options: Any) -> None:
     """Check this machine's set-up; or, inside IMAGE, all that it must do to be built in.
 
     Every failure comes with its fix; nothing is changed. Exit 0: all is well, or only warnings.
@@ -67,14 +67,9 @@ def command(as_json: bool, image: str | None, verbose: bool, **options: Any) -> 
     with progress(quiet=True) as show:
         found = _machine(options, show) if image is None else _image(image, options, show)
     code = exit_code(found)
-    if as_json:
-        value = {
-            "image": image,
-            "diagnoses": [each.to_json() for each in found],
-            "counts": _counts(found),
-            "exitCode": code,
-        }
-        say(value)
+    if manner().json:
+        diagnoses = [each.to_json() for each in found]
+        say({"image": image, "diagnoses": diagnoses, "counts": _counts(found), "exitCode": code})
     else:
         say_styled("\n".join(_lines(found, verbose)))
     click.get_current_context().exit(code)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nix_seed.cli.command import EXISTING_FILE, option, seed_group
-from nix_seed.cli.options import answer_option, json_option
+from nix_seed.cli.options import json_option
 from nix_seed.cli.say import answer, say
 from nix_seed.cli.trust import policy_step
 from nix_seed.core.errors import InputError
@@ -35,7 +35,7 @@ def command() -> None:
 
 @command.command("check")
 @_FILE
-@answer_option
+@json_option
 def _check(file: Path) -> None:
     """Read FILE (trust.toml) as verify does; exit 2, naming the line, if that would refuse it."""
     from nix_seed.release.load import load_policy
@@ -56,12 +56,12 @@ def _check(file: Path) -> None:
 @command.command("show")
 @_FILE
 @json_option
-def _show(file: Path, as_json: bool) -> None:
+def _show(file: Path) -> None:
     """Show what FILE (trust.toml) demands."""
     from nix_seed.release.load import load_policy
 
     policy = load_policy(file, datetime.now(UTC)).policy
-    say(_json(policy) if as_json else "\n".join(_lines(policy)))
+    answer(_json(policy), _lines(policy))
 
 
 @command.command("init")
@@ -86,7 +86,7 @@ def _show(file: Path, as_json: bool) -> None:
     "Demand that this embedded log holds every attestation; made if there is none.",
     into="log_place",
 )
-@answer_option
+@json_option
 def _init(
     file: Path,
     repository: str | None,
@@ -134,7 +134,7 @@ def _init(
     type=EXISTING_FILE,
 )
 @json_option
-def _diff(old: Path, new: Path, signatures: Sequence[Path], as_json: bool) -> None:
+def _diff(old: Path, new: Path, signatures: Sequence[Path]) -> None:
     """Show what NEW changes of OLD, and whether OLD's own threshold signed that.
 
     Exit 1 if it did not: whoever trusts OLD has no reason to trust NEW.
@@ -151,22 +151,13 @@ def _diff(old: Path, new: Path, signatures: Sequence[Path], as_json: bool) -> No
         [read_given(path) for path in signatures],
         before.certificates,
     )
-    if as_json:
-        value = {
-            "valid": change.valid,
-            "changes": change.changes,
-            "signedBy": change.signed_by,
-            "wanted": change.wanted,
-            "problems": change.problems,
-        }
-        say(value)
-    else:
-        say("\n".join(change.changes) or "no difference but in spelling")
-        for verdict in change.verdicts:
-            say(f"  {verdict.reason}")
-        say(f"signed by {', '.join(change.signed_by) or 'nobody'}; {change.wanted} wanted")
-        for problem in change.problems:
-            say(f"not valid: {problem}")
+    lines = [
+        *(change.changes or ["no difference but in spelling"]),
+        *(f"  {verdict.reason}" for verdict in change.verdicts),
+        f"signed by {', '.join(change.signed_by) or 'nobody'}; {change.wanted} wanted",
+        *(f"not valid: {problem}" for problem in change.problems),
+    ]
+    answer(members(change, "valid", "changes", "signed_by", "wanted", "problems"), lines)
     click.get_current_context().exit(0 if change.valid else 1)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from nix_seed.cli.command import EXISTING_FILE, FILE, option, seed_command
-from nix_seed.cli.options import answer_option
+from nix_seed.cli.options import json_option
 from nix_seed.cli.say import answer, say
 from nix_seed.cli.trust.options import key_option, signer_of
 from nix_seed.core.errors import InputError
@@ -45,7 +45,7 @@ _WHEN = "such as 2026-01-31, 2026-01-31T12:00:00Z or now"
 )
 @option("--expires TIME", "Until when the next policy is good [as OLD].")
 @option("--no-accept", "What was released by OLD has to be promoted again.")
-@answer_option
+@json_option
 def next_command(old: Path, output: Path | None, **options: Any) -> None:
     """Write the policy that comes after OLD (trust.toml): a higher epoch, and what you name.
 
@@ -100,7 +100,7 @@ def next_command(old: Path, output: Path | None, **options: Any) -> None:
 @option("--jurisdiction NAME", "Under whose law.")
 @option("--system SYSTEM", "One it builds for [all].", into="systems", multiple=True)
 @option("--not-before TIME", f"From when on it counts: {_WHEN}.")
-@answer_option
+@json_option
 def add_builder_command(builder: str, file: Path, **options: Any) -> None:
     """Add the builder ID to a policy, after those there are; comments and order stay."""
     from nix_seed.core.files import write_output
@@ -153,7 +153,7 @@ def _values(
     "Where the signature goes [NEW with the signer's id: trust-2.rita.sig].",
     type=FILE,
 )
-@answer_option
+@json_option
 def sign_command(old: Path, new: Path, key: Path | None, output: Path | None) -> None:
     """Sign the change from OLD to NEW, for `policy diff` to count.
 

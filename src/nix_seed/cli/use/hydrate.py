@@ -12,7 +12,7 @@ import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.say import say
+from nix_seed.cli.say import answer
 from nix_seed.core.words import human_size, members, plural
 from nix_seed.formats.oci.reference import parse_reference
 
@@ -73,7 +73,7 @@ root_option = option(
 @shared.verify_options
 @shared.registry_options
 @shared.json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Have the paths of the seed REF in a Nix store, verified, and register them with Nix.
 
     REF is in a registry or an oci:DIR. Paths that are valid already are not fetched, and what an
@@ -93,7 +93,7 @@ def command(as_json: bool, **options: Any) -> None:
     stores, reference = shared.stores_of(options), parse_reference(options["source"])
     system = options["system"] or current_system()
     project = Path(options["src"])
-    with progress(quiet=as_json) as show:
+    with progress() as show:
         reference = shared.trusted(options, stores, reference, system, project, show)
         ensure_store(options["root"])
         eager = options["eager"] or options["outputs"] or options["root"] != Path("/")
@@ -117,4 +117,4 @@ def command(as_json: bool, **options: Any) -> None:
             attr=options["attr"],
             on_event=show,
         )
-    say(hydrated_json(done) if as_json else hydrated_text(done))
+    answer(hydrated_json(done), hydrated_text(done))

@@ -21,7 +21,7 @@ from nix_seed.cli.options import (
     unpacking_cache,
     verify_options,
 )
-from nix_seed.cli.say import say
+from nix_seed.cli.say import manner, say
 from nix_seed.cli.use.outputs import (
     keep,
     keeper_of,
@@ -103,7 +103,7 @@ run_options = together(
 @run_options
 @json_option
 @click.argument("argv", nargs=-1, required=True, metavar="-- COMMAND…")
-def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:
+def command(argv: tuple[str, ...], **options: Any) -> None:
     """Run COMMAND inside a seed, in the project's directory, with no network.
 
     New store paths and `result` links come back. The exit code is the command's own. An image named
@@ -111,17 +111,17 @@ def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:
 
         nix-seed run --image oci:seed -- nix build
     """
-    run_command(argv, options, as_json)
+    run_command(argv, options)
 
 
-def run_command(argv: tuple[str, ...], options: dict[str, Any], as_json: bool = False) -> None:
+def run_command(argv: tuple[str, ...], options: dict[str, Any]) -> None:
     """Run *argv* as the *options* say, tell what came back, and exit with its code."""
     from nix_seed.flake.nix import Nix
     from nix_seed.use.run import run
 
     keeper, outputs = keeper_of(options), outputs_of(options)
     if options["engine"] == "host":
-        _run_on_host(argv, options, outputs, keeper, as_json)
+        _run_on_host(argv, options, outputs, keeper)
         return
     nix = Nix(store=options["store"])
 
@@ -142,7 +142,7 @@ def run_command(argv: tuple[str, ...], options: dict[str, Any], as_json: bool = 
         if result.exit_code == 0:
             pushed = keep(options, nix, used[-1], result.brought, outputs, keeper)
     finally:  # what was built is here, whether or not it is kept
-        if as_json:
+        if manner().json:
             run_json(result, outputs_json(outputs, pushed))
         else:
             print_run(result)
@@ -232,7 +232,6 @@ def _run_on_host(
     options: dict[str, Any],
     outputs: Outputs | None,
     keeper: Attester | None,
-    as_json: bool,
 ) -> None:
     """Run in the project itself, on the machine's own store; ``--image`` is then only checked."""
 
@@ -259,7 +258,7 @@ def _run_on_host(
         if done.exit_code == 0:
             pushed = keep(options, Nix(), image, None, outputs, keeper)
     finally:
-        if as_json:
+        if manner().json:
             say(done.to_json() | outputs_json(outputs, pushed), indent=2)
         else:
             print_outputs(outputs, pushed)
