@@ -12,10 +12,11 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Annotated, TypedDict, Unpack
 
+from nix_seed.core.declared import Codec, Declared, at
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, NixFailed
 from nix_seed.core.events import OnEvent, Stage, ignore
@@ -44,16 +45,19 @@ _LEAST_WORKERS = 2  # streams at once, however few the cores; more contend for t
 # With more cores than this, those idle while the largest layer ends are worth threads' price.
 _FEW_CORES = 4
 
+_Time = Annotated[float, Codec(lambda found, _name, _where: float(found), float)]
+_Place = Annotated[Path, Codec(lambda found, _name, _where: Path(found), str)]
+
 
 @dataclass(frozen=True, slots=True)
 class Seconds:
     """*fetch*, *decode* and *unpack* (writing, hashing) summed over workers; the rest by clock."""
 
-    fetch: float = 0.0
-    decode: float = 0.0
-    unpack: float = 0.0
-    register: float = 0.0
-    total: float = 0.0
+    fetch: _Time = 0.0
+    decode: _Time = 0.0
+    unpack: _Time = 0.0
+    register: _Time = 0.0
+    total: _Time = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class LayerHydrated:
 
 
 @dataclass(frozen=True, slots=True)
-class Hydrated:
+class Hydrated(Declared):
     """What the store gained: *added* paths; *skipped* ones were valid before.
 
     *reused* of the added lay there already, left by an interrupted run. *nix* is a directory of
@@ -77,13 +81,13 @@ class Hydrated:
 
     image: Digest
     nar_hash: str
-    root: Path
+    root: _Place
     added: tuple[StorePath, ...]
     skipped: tuple[StorePath, ...]
     reused: int
-    fetched: int
+    fetched: int = field(metadata=at("bytesFetched"))
     seconds: Seconds
-    nix: Path | None
+    nix: _Place | None
     whole: bool = True
 
 

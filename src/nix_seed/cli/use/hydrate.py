@@ -13,20 +13,11 @@ import click
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.say import answer
-from nix_seed.core.words import human_size, members, plural
+from nix_seed.core.words import human_size, plural
 from nix_seed.formats.oci.reference import parse_reference
 
 if TYPE_CHECKING:
     from nix_seed.use.hydrate import Hydrated
-
-
-def hydrated_json(done: Hydrated) -> dict[str, Any]:
-    """Return the result as programs read it: store paths, bytes, seconds."""
-    names = ("image", "nar_hash", "root", "added", "skipped", "reused", "nix", "whole")
-    phases = ("fetch", "decode", "unpack", "register", "total")
-    return members(done, *names, bytesFetched="fetched") | {
-        "seconds": members(done.seconds, *phases)
-    }
 
 
 def hydrated_text(done: Hydrated) -> str:
@@ -117,4 +108,4 @@ def command(**options: Any) -> None:
             attr=options["attr"],
             on_event=show,
         )
-    answer(hydrated_json(done), hydrated_text(done))
+    answer(done.to_json(), hydrated_text(done))

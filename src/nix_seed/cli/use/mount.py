@@ -9,7 +9,7 @@ import click
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of, trusted, verify_options
 from nix_seed.cli.say import answer
-from nix_seed.cli.use.hydrate import hydrated_json, hydrated_text, root_option
+from nix_seed.cli.use.hydrate import hydrated_text, root_option
 from nix_seed.core.errors import InputError
 from nix_seed.formats.oci.reference import parse_reference
 
@@ -56,4 +56,4 @@ def command(**options: Any) -> None:
     if options["complete"]:
         wait_until_whole(options["root"])
         done = replace(done, whole=True)
-    answer(hydrated_json(done), hydrated_text(done))
+    answer(done.to_json(), hydrated_text(done))
