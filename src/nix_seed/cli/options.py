@@ -9,7 +9,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -209,7 +208,7 @@ def policy_of(options: dict[str, Any]) -> LoadedPolicy:
     """Return the policy that ``--policy`` names, as it is to be believed now."""
     from nix_seed.release.load import load_policy
 
-    return load_policy(options["policy_file"], datetime.now(UTC))
+    return load_policy(options["policy_file"])
 
 
 def state_of(options: dict[str, Any]) -> Path | None:
@@ -259,8 +258,6 @@ def open_seed(options: dict[str, Any], nix: Nix, system: str | None = None) -> I
     A command with ``verify_options`` has it verified first.
     """
     from nix_seed.image.request import Request, evaluate_request
-    from nix_seed.image.rules.frames import Compressor
-    from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
     from nix_seed.registry.layout import open_image
 
     if options["image"] is not None:
@@ -270,7 +267,7 @@ def open_seed(options: dict[str, Any], nix: Nix, system: str | None = None) -> I
         return open_here(stores, reference, cache_directory() / "images", system)
     source: Path = options["src"]
     flake = str(source.absolute())
-    request = Request(flake, "seed", Compressor.at_hand(), DEFAULT_BUDGET, options.get("attr"))
+    request = Request(flake, attr=options.get("attr"))
     found = LayoutReference(
         str(cache_directory() / "images"), tag=evaluate_request(nix, request).input_key
     )
@@ -294,6 +291,16 @@ def named_seed(
     if "no_verify" in options:
         reference = trusted(options, stores, reference, system, options["src"], ignore)
     return stores, reference, system
+
+
+def named_value(option: str, text: str, example: str) -> tuple[str, str]:
+    """Read *text*, given to *option*, as ``ID=VALUE``; ``InputError`` shows the *example*."""
+    name, _, value = text.partition("=")
+    if not name or not value:
+        raise InputError(
+            f"{option} {text}: name it, and say what it is", hint=f"{option} {example}"
+        )
+    return name, value
 
 
 _PASSWORD = "nix_seed.password"  # among what a context and those nested in it share
@@ -376,7 +383,7 @@ def trusted(
         return reference
     from nix_seed.release.load import check_trusted, load_policy
 
-    loaded = load_policy(path, datetime.now(UTC))
+    loaded = load_policy(path)
     found = check_trusted(stores, reference, system, loaded, state_directory(), on_event)
     say(f"verified by {path}: {found.reason}", err=True)
     return found.reference
@@ -409,7 +416,7 @@ def accepted_licences(given: Sequence[str], policy: Path | None) -> tuple[str, .
         return tuple(given)
     from nix_seed.release.load import load_policy
 
-    return (*given, *load_policy(policy, datetime.now(UTC)).policy.licences)
+    return (*given, *load_policy(policy).policy.licences)
 
 
 def policy_used(options: dict[str, Any], project: Path) -> Path | None:

@@ -41,7 +41,7 @@ def open_base(stores: Stores, reference: AnyReference, system: str) -> Base:
 
 def read_lock(nix: Nix, flake: FlakeMetadata) -> SeedLock | None:
     """Read the flake's ``seed.lock``, if it has one."""
-    path = nix.root / str(flake.source).lstrip("/") / LOCK_NAME
+    path = nix.at(flake.source) / LOCK_NAME
     if not path.exists():
         return None
     text = read_given(path)

@@ -23,7 +23,6 @@ from nix_seed.image.read.spec import RemoteSeed, read_seed
 from nix_seed.image.request import Request
 from nix_seed.image.rules.changes import PlanDiff
 from nix_seed.image.rules.contents import EXECUTABLE, PLAIN
-from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
 from nix_seed.image.rules.spec import Spec
 from nix_seed.licences.licences import Licences
 from nix_seed.licences.rules.judge import Judged
@@ -369,7 +368,7 @@ class ReportRequest:
             )
         spec = seed.spec
         request = Request(
-            self.flake, spec.kind, spec.compressor, DEFAULT_BUDGET, self.attr, spec.system
+            self.flake, spec.kind, spec.compressor, attr=self.attr, system=spec.system
         )
         return part(lambda: licences_of_flake(self.nix, request, self.on_event))
 

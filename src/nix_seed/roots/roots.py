@@ -4,7 +4,6 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import msgspec
 
@@ -89,7 +88,7 @@ def roots_of_paths(
     for path in paths:
         info = known.get(path)
         deriver = None if info is None else info.deriver
-        if deriver is not None and _at(nix, deriver).is_file():
+        if deriver is not None and nix.at(deriver).is_file():
             derivers.add(deriver)
         elif info is not None and info.addressed:
             plain.append(path)
@@ -178,7 +177,7 @@ class _Builders:
         if real is not None and real != program:
             yield real
             return
-        file = self._nix.root / program.lstrip("/")
+        file = self._nix.at(program)
         found = None if real is None else look_at(file, self._nix.root)
         if found is None:
             self.unread.append(program)
@@ -203,7 +202,7 @@ class _Look:
     def at(self, end: rules.End) -> None:
         if self._at_executed(end):
             return
-        found = find_machine_code(_at(self._nix, end.path))
+        found = find_machine_code(self._nix.at(end.path))
         if found is None or found.holds is None:
             self.unseen.append(end.path)
         if found is not None and found.holds:
@@ -220,7 +219,7 @@ class _Look:
         A text among the arguments is read by whoever is executed, and is a source like another. Of
         an end that is not here nobody knows what it holds.
         """
-        top = _at(self._nix, end.path)
+        top = self._nix.at(end.path)
         there = os.path.lexists(top)
         started = [(name, "builder") for name in self._files.get(end.path, ())]
         seen = set()
@@ -247,7 +246,3 @@ class _Look:
                     )
                 )
         return bool(seen or started) or end.use == "builder" or (bool(end.files) and not there)
-
-
-def _at(nix: Nix, path: StorePath) -> Path:
-    return nix.root / str(path).lstrip("/")

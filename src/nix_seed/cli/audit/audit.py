@@ -77,20 +77,15 @@ def question_of(options: dict[str, Any], *, ask: bool) -> AuditQuestion:
         policy=load_policy_of_then(options["policy_file"]),
         earlier=tuple(load_policy_of_then(each) for each in options["earlier"]),
         also=tuple(parse_reference(each) for each in options["also"]),
-        places=dict(_place(each) for each in options["logs"]),
+        places=dict(
+            shared.named_value("--log", each, "log=https://HOST") for each in options["logs"]
+        ),
         ask=ask,
         since=options["since"],
         whole=options["whole"],
         most=options["most_entries"] or MOST_ENTRIES,
         accepted=frozenset(options["accept"]),
     )
-
-
-def _place(text: str) -> tuple[str, str]:
-    name, equals, place = text.partition("=")
-    if not equals or not name or not place:
-        raise click.UsageError(f"--log {text}: ID=PLACE is wanted, as in log=https://HOST")
-    return name, place
 
 
 _MOST_RECORDS = 20

@@ -76,13 +76,11 @@ def _of_flake(flake: str, *, evaluate: bool, show: OnEvent) -> dict[str, str | N
     from nix_seed.flake.evaluate import declared_systems
     from nix_seed.flake.nix import Nix
     from nix_seed.image.request import Request, evaluate_request, tags_of
-    from nix_seed.image.rules.frames import Compressor
-    from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
 
     nix = Nix()
     found: dict[str, str | None] = dict.fromkeys(declared_systems(nix, flake))
     for system in found if evaluate else ():
-        request = Request(flake, "seed", Compressor.at_hand(), DEFAULT_BUDGET, system=system)
+        request = Request(flake, system=system)
         show(Stage("system", f"evaluating {flake} for {system}"))
         found[system] = tags_of(evaluate_request(nix, request))[0]
     return found

@@ -1,6 +1,5 @@
 """``nix-seed outputs rebuild``."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -40,7 +39,7 @@ def rebuild_command(**options: Any) -> None:
     from nix_seed.release.load import load_policy, verifiers_of
 
     policy_file = options["policy_file"] or DEFAULT_POLICY
-    loaded = load_policy(policy_file, datetime.now(UTC))
+    loaded = load_policy(policy_file)
     signer = signer_of(options["key"], options["sigstore"])
     attester = attester_of(signer, options["builder"], policy_file)
     target = parse_reference(options["target"])

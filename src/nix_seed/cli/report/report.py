@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +74,6 @@ def _check(options: dict[str, Any]) -> None:
 
 def _request(options: dict[str, Any], show: OnEvent) -> ReportRequest:
     from nix_seed.core.processes import current_system
-    from nix_seed.flake.nix import Nix
     from nix_seed.release.load import load_policy
     from nix_seed.release.verify import Query
     from nix_seed.report.report import ReportRequest
@@ -84,14 +82,14 @@ def _request(options: dict[str, Any], show: OnEvent) -> ReportRequest:
     flake, attr = shared.flake_and_attr(options["flake"] or ".", options["attr"])
     return ReportRequest(
         stores=shared.stores_of(options),
-        nix=Nix(store=options["store"] and options["store"].absolute()),
+        nix=shared.nix_of(options),
         reference=parse_reference(options["reference"]),
         system=options["system"] or current_system(),
         base=None if base is None else parse_reference(base),
         named=options["flake"],
         flake=flake,
         attr=attr,
-        policy=None if policy is None else load_policy(policy, datetime.now(UTC)),
+        policy=None if policy is None else load_policy(policy),
         query=Query(
             options["commit"] and shared.commit_named(options["commit"]),
             deep=options["deep"],

@@ -155,13 +155,9 @@ def _offer(image: SeedImage, form: Format) -> None:
 
 def _of_flake(what: str, form: Format, options: dict[str, Any], show: OnEvent) -> bytes:
     from nix_seed.image.request import Request, evaluate_request
-    from nix_seed.image.rules.frames import Compressor
-    from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
 
     flake, attr = shared.flake_and_attr(what, options["attr"])
-    request = Request(
-        flake, options["kind"], Compressor.at_hand(), DEFAULT_BUDGET, attr, options["system"]
-    )
+    request = Request(flake, options["kind"], attr=attr, system=options["system"])
     nix = shared.nix_of(options)
     evaluated = evaluate_request(nix, request, show)
     kept = LayoutReference(str(cache_directory() / "images"), tag=evaluated.input_key)

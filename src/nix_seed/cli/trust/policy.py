@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nix_seed.cli.command import EXISTING_FILE, option, seed_group
-from nix_seed.cli.options import json_option
+from nix_seed.cli.options import json_option, named_value
 from nix_seed.cli.say import answer, say
 from nix_seed.cli.trust import policy_step
 from nix_seed.core.errors import InputError
@@ -60,7 +60,7 @@ def _show(file: Path) -> None:
     """Show what FILE (trust.toml) demands."""
     from nix_seed.release.load import load_policy
 
-    policy = load_policy(file, datetime.now(UTC)).policy
+    policy = load_policy(file).policy
     answer(_json(policy), _lines(policy))
 
 
@@ -97,6 +97,7 @@ def _init(
     log_place: Path | None,
 ) -> None:
     """Write FILE (trust.toml), commented, to begin with. It never overwrites one."""
+    from nix_seed.core.files import write_new
     from nix_seed.trust.rules.policy_file import parse_policy
     from nix_seed.trust.rules.policy_template import PolicyTemplate
 
@@ -118,7 +119,7 @@ def _init(
         expires=now + timedelta(days=365),
     ).render()
     parse_policy(text.encode(), str(file), now)
-    policy_step.write_new(file, text)
+    write_new(file, text.encode())
     text = f"{file} is written; edit it, then:\n  nix-seed policy check {file}"
     answer({"file": str(file), "epoch": 1}, text)
 
@@ -166,9 +167,9 @@ for _each in (policy_step.next_command, policy_step.add_builder_command, policy_
 
 
 def _key_option(text: str) -> tuple[str, str]:
-    name, equals, path = text.partition("=")
-    if not equals or not name or '"' in name:
-        raise InputError(f"--key {text}: write ID=FILE", hint="such as --key alice=alice.pub")
+    name, path = named_value("--key", text, "alice=alice.pub")
+    if '"' in name:
+        raise InputError(f"{name} is no id: it has a quotation mark", hint="name it plainly: alice")
     return name, policy_step.read_public_key(Path(path))
 
 

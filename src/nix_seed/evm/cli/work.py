@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +13,7 @@ from nix_seed.cli.say import answer, note, say
 from nix_seed.cli.trust.key import PASSPHRASE
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
-from nix_seed.core.files import explained
+from nix_seed.core.files import explained, write_new
 from nix_seed.evm import signatures as signing
 from nix_seed.evm.contract import Contract, EvmLedger, deploy
 from nix_seed.evm.nodes import GWEI, Nodes, Sender, Sent
@@ -160,7 +159,7 @@ def _spec(options: dict[str, Any]) -> LedgerSpec:
     if options["chain_id"] is not None:
         raise InputError("--chain-id needs --address")
     file, name = options["policy_file"], options["ledger_id"]
-    ledgers = load_policy(file, datetime.now(UTC)).policy.ledgers
+    ledgers = load_policy(file).policy.ledgers
     if not ledgers:
         raise InputError(
             f"{file} names no ledger",
@@ -221,12 +220,7 @@ def _one(
 def _write(options: dict[str, Any], signature: signing.EvmSignature) -> None:
     """Write a signature's file, never over another, and say who signed."""
     path, signer, epoch = options["out"], signature.signer, signature.content.epoch
-    with explained(f"writing {path}"):
-        try:
-            with path.open("xb") as file:
-                file.write(signature.dump())
-        except FileExistsError as error:
-            raise InputError(f"{path} exists already", hint="choose another name") from error
+    write_new(path, signature.dump())
     value = {"file": str(path), "signer": signer, "epoch": epoch}
     answer(value, f"{path}: signed by {signer} for epoch {epoch}")
 
