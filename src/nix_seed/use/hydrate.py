@@ -14,9 +14,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from nix_seed.core.declared import Codec, Declared, at
+from nix_seed.core.declared import Declared, at
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, NixFailed
 from nix_seed.core.events import OnEvent, Stage, ignore
@@ -45,19 +45,16 @@ _LEAST_WORKERS = 2  # streams at once, however few the cores; more contend for t
 # With more cores than this, those idle while the largest layer ends are worth threads' price.
 _FEW_CORES = 4
 
-_Time = Annotated[float, Codec(lambda found, _name, _where: float(found), float)]
-_Place = Annotated[Path, Codec(lambda found, _name, _where: Path(found), str)]
-
 
 @dataclass(frozen=True, slots=True)
 class Seconds:
     """*fetch*, *decode* and *unpack* (writing, hashing) summed over workers; the rest by clock."""
 
-    fetch: _Time = 0.0
-    decode: _Time = 0.0
-    unpack: _Time = 0.0
-    register: _Time = 0.0
-    total: _Time = 0.0
+    fetch: float = 0.0
+    decode: float = 0.0
+    unpack: float = 0.0
+    register: float = 0.0
+    total: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +78,13 @@ class Hydrated(Declared):
 
     image: Digest
     nar_hash: str
-    root: _Place
+    root: Path
     added: tuple[StorePath, ...]
     skipped: tuple[StorePath, ...]
     reused: int
     fetched: int = field(metadata=at("bytesFetched"))
     seconds: Seconds
-    nix: _Place | None
+    nix: Path | None
     whole: bool = True
 
 
