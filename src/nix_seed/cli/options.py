@@ -298,7 +298,7 @@ def named_value(option: str, text: str, example: str) -> tuple[str, str]:
     name, _, value = text.partition("=")
     if not name or not value:
         raise InputError(
-            f"{option} {text}: name it, and say what it is", hint=f"{option} {example}"
+            f"{option} {text} is not of the form ID=VALUE", hint=f"such as {option} {example}"
         )
     return name, value
 

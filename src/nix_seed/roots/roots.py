@@ -187,6 +187,9 @@ class _Builders:
             self.files.setdefault(path, []).append(program[len(str(path)) + 1 :])
 
 
+_READ = ("text", "script", "data")  # by whoever is executed, where it is an argument
+
+
 class _Look:
     """Sorts ends by what they hold; *files* of them are executed beside those that they know."""
 
@@ -225,24 +228,14 @@ class _Look:
         seen = set()
         for name, use in dict.fromkeys([*end.files, *started]):
             file = self._look_at(top / name, top)
-            if file is None and (use == "builder" or not there):
-                self.executed.append(
-                    Binary(end.path, name, None, None, None, "", end.urls, end.used_by)
-                )
+            if file is None:
+                if use != "builder" and there:
+                    continue
+                binary = Binary(end.path, name, None, None, None)
+            elif file.digest in seen or (use == "argument" and file.form in _READ):
                 continue
-            if file is None or (use == "argument" and file.form in ("text", "script", "data")):
-                continue
-            if file.digest not in seen:
+            else:
                 seen.add(file.digest)
-                self.executed.append(
-                    Binary(
-                        path=end.path,
-                        file=name,
-                        size=file.size,
-                        digest=file.digest,
-                        form=file.form,
-                        urls=end.urls,
-                        used_by=end.used_by,
-                    )
-                )
+                binary = Binary(end.path, name, file.size, file.digest, file.form)
+            self.executed.append(replace(binary, urls=end.urls, used_by=end.used_by))
         return bool(seen or started) or end.use == "builder" or (bool(end.files) and not there)

@@ -18,7 +18,7 @@ from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Severity
-from nix_seed.core.words import plural
+from nix_seed.core.words import plural, shortened
 from nix_seed.release.rules.answer import AuditFinding, Kind
 
 
@@ -92,8 +92,7 @@ class AuditReport:
     @property
     def reason(self) -> str:
         """The answer in one line."""
-        number = len(self.records)
-        releases = f"{number} record{'' if number == 1 else 's'}"
+        releases = plural(len(self.records), "record")
         if self.exit_code == 0:
             warnings = len(self.of(Severity.WARNING))
             also = f"; warnings: {warnings}" if warnings else ""
@@ -324,9 +323,7 @@ def _incident(about: Iterable[str], findings: Sequence[AuditFinding]) -> Inciden
     first = findings[0]
     guide = _NOTICES if first.severity is Severity.NOTICE else GUIDES[first.kind]
     names = [f"commit {each[:12]}" if _COMMIT.fullmatch(each) else short(each) for each in about]
-    some = ", ".join(names[:_MOST])
-    if names[_MOST:]:
-        some += f" and {len(names) - _MOST} more"
+    some = shortened(names, _MOST)
     sentence = guide.happened
     if len({line for line in first.evidence if line.startswith("root ")}) > 1:
         sentence = _TWICE.get(first.kind, sentence)

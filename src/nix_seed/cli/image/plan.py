@@ -16,7 +16,6 @@ from nix_seed.core.words import human_size, members, plural, shortened
 if TYPE_CHECKING:
     from nix_seed.flake.evaluate import Evaluation
     from nix_seed.flake.nix import Nix
-    from nix_seed.flake.rules.names import PackageChange
     from nix_seed.formats.nix.store_path import StorePath
     from nix_seed.image.plan import Plan
     from nix_seed.image.rules.changes import Culprit, PlanDiff
@@ -171,8 +170,7 @@ def _print(plan: Plan, most: int | None) -> None:
 
 def _holds(plan: Plan, paths: tuple[StorePath, ...], most: int | None) -> str:
     """Name the largest of *paths*, *most* of them."""
-    largest = sorted(paths, key=lambda path: (-plan.spec.paths[path].nar_size, path))
-    return shortened([path.name for path in largest], most)
+    return shortened([path.name for path in plan.spec.largest(paths)], most)
 
 
 def _summary(plan: Plan) -> Iterator[str]:
@@ -198,27 +196,13 @@ def _diff(base: str, diff: PlanDiff) -> Iterator[str]:
 
 def culprit_line(culprit: Culprit) -> str:
     """Return in one line who changed, what that drags along, and what it costs to pull."""
-    shown = shortened([_change(change) for change in culprit.roots], 5)
+    shown = shortened([change.words for change in culprit.roots], 5)
     who = f"input {culprit.cause} changed: {shown}" if culprit.cause_changed else shown
     drags = f", and {plural(len(culprit.dependents), 'dependent')}" if culprit.dependents else ""
     where = plural(len(culprit.layers), "layer")
     return f"{who}{drags}: {human_size(culprit.path_bytes)} in {where} of " + human_size(
         culprit.pull_bytes
     )
-
-
-def _change(change: PackageChange) -> str:
-    if change.old is None:
-        return f"{_name(change.new)} is new"
-    if change.new is None:
-        return f"{_name(change.old)} is gone"
-    if change.old.name == change.new.name:
-        return f"{_name(change.new)} was rebuilt"
-    return f"{_name(change.old)} -> {_name(change.new)}"
-
-
-def _name(path: StorePath | None) -> str:
-    return "" if path is None else path.name
 
 
 def _json(plan: Plan) -> dict[str, Any]:

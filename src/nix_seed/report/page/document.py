@@ -15,8 +15,7 @@ from typing import Any
 from markupsafe import Markup
 
 from nix_seed.core.digests import Digest
-from nix_seed.core.words import human_size, plural
-from nix_seed.flake.rules.names import PackageChange
+from nix_seed.core.words import human_size, plural, shortened
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.image.inspect import InspectedImage, InspectedLayer
 from nix_seed.image.rules.changes import Culprit
@@ -128,9 +127,7 @@ def _layers(image: InspectedImage, spec: Spec) -> Iterator[tuple[InspectedLayer,
 def _holds(spec: Spec, paths: Collection[StorePath]) -> str:
     if not paths:
         return "files, the Nix database, seed.json"
-    largest = sorted(paths, key=lambda path: (-spec.paths[path].nar_size, path))
-    names = ", ".join(path.name for path in largest[:3])
-    return names if len(paths) <= 3 else f"{names} and {len(paths) - 3} more"
+    return shortened([path.name for path in spec.largest(paths)], 3)
 
 
 def _paths(spec: Spec) -> list[tuple[PathInfo, int, str, int | None, int | None]]:
@@ -139,7 +136,7 @@ def _paths(spec: Spec) -> list[tuple[PathInfo, int, str, int | None, int | None]
     And, of the largest, how many others it needs, and the size of them all, itself included.
     """
     at = {path: (n, group.tier) for n, group in enumerate(spec.layers, 1) for path in group.paths}
-    largest = sorted(spec.paths.values(), key=lambda info: (-info.nar_size, info.path))
+    largest = [spec.paths[path] for path in spec.largest(spec.paths)]
     needs: dict[StorePath, tuple[int, int]] = {}
     for info in largest[:_MOST_CLOSURES]:
         closure, ahead = {info.path}, [info.path]
@@ -363,10 +360,8 @@ def change_answer(change: Change | Absent) -> str:
 def _because(culprit: Culprit) -> str:
     if culprit.cause_changed:
         return f"the input {culprit.cause} changed"
-    words = _words(culprit.roots[0])
-    return (
-        words if len(culprit.roots) == 1 else f"{words} and {len(culprit.roots) - 1} more changed"
-    )
+    words, more = culprit.roots[0].words, len(culprit.roots) - 1
+    return f"{words} and {more} more changed" if more else words
 
 
 def change_section(change: Change | Absent) -> PageSection:
@@ -377,36 +372,13 @@ def change_section(change: Change | Absent) -> PageSection:
         "changes.html.j2",
         change=change,
         diff=change.diff,
-        kind=_kind,
-        words=_words,
-        package=lambda each: each.package,
-        some=_some,
+        shortened=shortened,
+        shown=_SHOWN,
         to_pull=lambda culprit: sum(change.sizes[n] for n in culprit.layers),
         most=_MOST_ROWS,
         most_culprits=_MOST_CULPRITS,
     )
     return PageSection("changes", "Changes", change_answer(change), body)
-
-
-def _some(changes: Sequence[PackageChange], say: Callable[[PackageChange], str]) -> str:
-    more = f" and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
-    return ", ".join(map(say, changes[:_SHOWN])) + more
-
-
-def _kind(change: PackageChange) -> str:
-    if change.old is None or change.new is None:
-        return "new" if change.old is None else "gone"
-    return "rebuilt" if change.old.name == change.new.name else "replaced"
-
-
-def _words(change: PackageChange) -> str:
-    kind = _kind(change)
-    if change.old is None or change.new is None or kind == "rebuilt":
-        path = change.new or change.old
-        return (
-            f"{path.name if path else change.package} {'was' if kind == 'rebuilt' else 'is'} {kind}"
-        )
-    return f"{change.old.name} → {change.new.name}"
 
 
 _part = partial(macro, of="image.html.j2")
