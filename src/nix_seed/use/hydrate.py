@@ -28,7 +28,7 @@ from nix_seed.flake.nix import DerivationReader, Nix
 from nix_seed.formats.nix.store_path import Derivation, StorePath, closure_in
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.image.read.safe_root import open_directory, remove
-from nix_seed.image.read.spec import RemoteSeed, read_seed
+from nix_seed.image.read.spec import RemoteSeed, open_seed_image
 from nix_seed.licences.rules.judge import Withheld, check_accepted
 from nix_seed.registry.open import AnyReference, Stores, choose_system, fetch
 from nix_seed.registry.store import Fetched, ImageStore
@@ -120,16 +120,13 @@ def hydrate(
     start = time.perf_counter()
     outputs, accepted = options.get("outputs", ()), options.get("accepted", ())
     attr, on_event = options.get("attr"), options.get("on_event", ignore)
-    source = stores.open(reference)
-    system = options.get("system") or _own_system()
-    chosen = choose_system(source, fetch(source, reference), system)
     on_event(Stage("spec", f"reading what {reference} holds"))
-    seed = read_seed(str(reference), chosen, source)
+    seed = open_seed_image(stores, reference, options.get("system") or _own_system())
     lacking = seed.spec.withheld
     # To evaluate, as is done for outputs, is to fetch what evaluation reads.
     first = [item for item in lacking if not (outputs and item.derivation)]
     check_accepted(seed.spec.name, first, accepted)
-    run = _Run(source, seed, root, options)
+    run = _Run(seed.store, seed, root, options)
     with locked_store(root), explained(f"writing to {root / 'nix/store'}"):
         _recover(root)
         if outputs:
@@ -141,7 +138,7 @@ def hydrate(
         _recover(root)
     if lacking:
         run.complete(lacking, accepted, options.get("project", "."), attr)
-    return run.result(chosen.descriptor.digest, time.perf_counter() - start)
+    return run.result(seed.descriptor.digest, time.perf_counter() - start)
 
 
 @dataclass(frozen=True, slots=True)

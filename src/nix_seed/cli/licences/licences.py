@@ -53,7 +53,8 @@ def command(**options: Any) -> None:
 
 def _of_image(reference: AnyReference, options: dict[str, Any]) -> None:
     from nix_seed.core.processes import current_system
-    from nix_seed.sbom.sbom import attached_licences, open_seed_image
+    from nix_seed.image.read.spec import open_seed_image
+    from nix_seed.sbom.sbom import attached_licences
 
     system = options["system"] or current_system()
     image = open_seed_image(shared.stores_of(options), reference, system)

@@ -79,8 +79,8 @@ def _policy(text: str) -> RootsPolicy:
 def _roots(nix: Nix, options: dict[str, Any], show: OnEvent) -> tuple[Roots, tuple[StorePath, ...]]:
     from nix_seed.core.processes import current_system
     from nix_seed.flake.evaluate import evaluate_flake
+    from nix_seed.image.read.spec import open_seed_image
     from nix_seed.roots import roots
-    from nix_seed.sbom.sbom import open_seed_image
 
     what = options["what"]
     show(Stage("evaluate", f"reading {what}"))

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from nix_seed.core.events import OnEvent
     from nix_seed.flake.evaluate import Evaluation
     from nix_seed.flake.nix import Nix
+    from nix_seed.image.read.spec import SeedImage
     from nix_seed.registry.open import AnyReference
-    from nix_seed.sbom.sbom import Format, SeedImage
+    from nix_seed.sbom.sbom import Format
 
 _FORMATS: tuple[Format, ...] = ("cyclonedx", "spdx")
 
@@ -111,7 +112,7 @@ def _check(what: str, is_flake: bool, options: dict[str, Any]) -> None:
 
 def _opened(reference: AnyReference, options: dict[str, Any]) -> SeedImage:
     from nix_seed.core.processes import current_system
-    from nix_seed.sbom.sbom import open_seed_image
+    from nix_seed.image.read.spec import open_seed_image
 
     return open_seed_image(
         shared.stores_of(options), reference, options["system"] or current_system()
