@@ -30,20 +30,8 @@ from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.errors import Patience
 from nix_seed.registry.http import Transport
 from nix_seed.release.load import load_policy
-from nix_seed.setup.rules.diagnosis import (
-    HOOK_FIX,
-    INSTALL_NIX,
-    Diagnosis,
-    Health,
-    Reading,
-    Room,
-    diagnose_error,
-    judge_clock,
-    judge_engines,
-    judge_nix_version,
-    judge_room,
-    judge_settings,
-)
+from nix_seed.setup.rules import diagnosis
+from nix_seed.setup.rules.diagnosis import Diagnosis, Health
 from nix_seed.trust.rules.policy import Policy, PolicyLog, log_trust
 from nix_seed.trust.rules.policy_checks import policy_warnings
 from nix_seed.use.engines import ENGINES
@@ -59,7 +47,7 @@ def read_clock(
     *,
     plain: frozenset[str] = frozenset(),
     ca_file: str | None = None,
-) -> Reading | None:
+) -> diagnosis.Reading | None:
     """Ask *url* for anything; its ``Date`` (RFC 9110, 6.6.1) tells, whatever else it answers.
 
     None where it does not say. Half of the way there and back is taken for the way back.
@@ -76,7 +64,7 @@ def read_clock(
         return None
     if there.tzinfo is None:
         there = there.replace(tzinfo=UTC)
-    return Reading(url.split("/")[2], before + (after - before) / 2, there)
+    return diagnosis.Reading(url.split("/")[2], before + (after - before) / 2, there)
 
 
 # Its builder is a part of Nix, so that no sandbox can hide it; the output is an empty directory.
@@ -120,7 +108,7 @@ _PATIENCE = Patience(attempts=1, connect=5.0, stall=10.0, settle=10.0)
 _LOGIN = "docker login {0} (or podman login {0}), or set NIX_SEED_REGISTRY_TOKEN"
 
 
-_Readings = list[Reading]
+_Readings = list[diagnosis.Reading]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +134,7 @@ def check_reach(reach: Reach, on_event: OnEvent = ignore) -> Iterator[Diagnosis]
         try:
             policy = load_policy(reach.policy, reach.now).policy
         except Exception as error:
-            yield diagnose_error("policy", reach.policy.name, error)
+            yield diagnosis.diagnose_error("policy", reach.policy.name, error)
         else:
             yield from _policy(policy, reach.policy, reach.now)
     for log in policy.logs if policy else ():
@@ -157,7 +145,7 @@ def check_reach(reach: Reach, on_event: OnEvent = ignore) -> Iterator[Diagnosis]
     for host in reach.registries:
         on_event(Stage("check", f"asking {host}"))
         yield _registry(host, reach, readings)
-    clock = judge_clock(readings)
+    clock = diagnosis.judge_clock(readings)
     asked = [*reach.registries, *(log.url for log in (policy.logs if policy else ()) if log.url)]
     if clock is not None:
         yield clock
@@ -187,7 +175,7 @@ def _log(log: PolicyLog, policy: Policy, reach: Reach, readings: _Readings) -> D
             _read_clock(place, readings, reach)
         signed = open_history(trusted, place, patience=_PATIENCE).checkpoint()
     except Exception as error:
-        return diagnose_error("logs", log.id, error)
+        return diagnosis.diagnose_error("logs", log.id, error)
     said = f"{place} answers: {signed.head.size} entries, signed by the policy's key"
     return Diagnosis("logs", log.id, Health.FINE, said)
 
@@ -205,14 +193,14 @@ def _credentials(reach: Reach) -> Iterator[Diagnosis]:
     try:
         known = reach.keyring.registries()
     except InputError as error:
-        yield diagnose_error("credentials", "files", error)
+        yield diagnosis.diagnose_error("credentials", "files", error)
         return
     for host in dict.fromkeys([*known, *reach.registries]):
         registry, _, repository = host.partition("/")
         try:
             found = reach.keyring.find(registry, repository)
         except Exception as error:
-            yield diagnose_error("credentials", host, error)
+            yield diagnosis.diagnose_error("credentials", host, error)
             continue
         if found is not None:
             yield Diagnosis("credentials", host, Health.FINE, str(found))
@@ -239,7 +227,7 @@ def _registry(host: str, reach: Reach, readings: _Readings) -> Diagnosis:
         base = session.base()
         _read_clock(f"{base}/v2/", readings, reach)
     except Exception as error:
-        return diagnose_error("registries", host, error)
+        return diagnosis.diagnose_error("registries", host, error)
     return Diagnosis("registries", host, Health.FINE, f"{base} answers")
 
 
@@ -247,9 +235,9 @@ _PINNED = {"zstandard": "0.25.0", "deflate": "0.9.0"}
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # Words of Nix's errors, and what to do about each; the first that fits.
 _BUILD_FIXES = (
-    ("build hook", HOOK_FIX),
-    ("build-remote", HOOK_FIX),
-    ("executing '", HOOK_FIX),
+    ("build hook", diagnosis.HOOK_FIX),
+    ("build-remote", diagnosis.HOOK_FIX),
+    ("executing '", diagnosis.HOOK_FIX),
     (
         "getting attributes of path",
         "Nix's sandbox wants that file: install the package that has it (Debian: bash-static), or"
@@ -298,7 +286,7 @@ def _checked(
     try:
         yield from check(setup)
     except Exception as error:
-        yield diagnose_error(area, name, error)
+        yield diagnosis.diagnose_error(area, name, error)
 
 
 def _python(_setup: Setup) -> Iterator[Diagnosis]:
@@ -341,9 +329,9 @@ def _nix(setup: Setup) -> Iterator[Diagnosis]:
     if not nix.is_at_hand():
         said = "not installed, or not on PATH"
         why = "recipes are evaluated, and their closures built, by Nix"
-        yield Diagnosis("nix", "version", Health.FALSE, said, INSTALL_NIX, why)
+        yield Diagnosis("nix", "version", Health.FALSE, said, diagnosis.INSTALL_NIX, why)
         return
-    yield judge_nix_version(nix.version())
+    yield diagnosis.judge_nix_version(nix.version())
     yield from _checked("nix", "settings", _settings, setup)
     try:
         try_build(nix)
@@ -357,7 +345,7 @@ def _settings(setup: Setup) -> Iterator[Diagnosis]:
     settings = settings_of(setup.nix)
     hook = settings.get("build-hook", "nix").split(" ")[0]
     linux = setup.system.startswith("linux")
-    yield from judge_settings(settings, linux=linux, hook_exists=_is_program(hook))
+    yield from diagnosis.judge_settings(settings, linux=linux, hook_exists=_is_program(hook))
 
 
 def _is_program(name: str) -> bool:
@@ -365,7 +353,7 @@ def _is_program(name: str) -> bool:
 
 
 def _no_build(error: Exception) -> Diagnosis:
-    found = diagnose_error("nix", "a build", error)
+    found = diagnosis.diagnose_error("nix", "a build", error)
     text = _ANSI.sub("", found.said)
     words = [line.strip() for line in text.splitlines()]
     reasons = [line for line in words if line.startswith("error:") and line != "error:"]
@@ -401,7 +389,7 @@ def _engines(setup: Setup) -> Iterator[Diagnosis]:
                 reasons[name] = why_no_start(name)
         except Exception as error:
             reasons[name] = f"it could not be asked: {error}"
-    yield from judge_engines(reasons)
+    yield from diagnosis.judge_engines(reasons)
     yield _namespaces()
     yield _mount()
 
@@ -458,4 +446,6 @@ def _disk(setup: Setup) -> Iterator[Diagnosis]:
                 file.write(b"nix-seed")
         except OSError as error:
             problem = error.strerror or str(error)
-        yield judge_room(Room(name, str(place), shutil.disk_usage(nearest).free, problem, variable))
+        yield diagnosis.judge_room(
+            diagnosis.Room(name, str(place), shutil.disk_usage(nearest).free, problem, variable)
+        )
