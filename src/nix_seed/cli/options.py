@@ -48,6 +48,13 @@ policy_history_option = option(
 )
 
 
+evidence_option = option(
+    "--evidence REF",
+    "Look for attestations in this repository as well; may be repeated.",
+    multiple=True,
+)
+
+
 def state_option(about: str) -> Callable[[Any], Any]:
     """Return the option ``--state DIR``; *about* is its help."""
     return option("--state DIR", about)
@@ -61,8 +68,7 @@ store_option = option(
 )
 
 
-image_options = together(
-    click.argument("flake", default=".", metavar="[FLAKE]"),
+made_options = together(
     option("--attr NAME", "Attribute made by mkSeed or mkRun [seed, run]."),
     option(
         "--kind",
@@ -71,6 +77,12 @@ image_options = together(
         default="seed",
     ),
     option("--system SYSTEM", "Nix system [this machine's]."),
+)
+"""Add which image a flake makes."""
+
+image_options = together(
+    click.argument("flake", default=".", metavar="[FLAKE]"),
+    made_options,
     option("--base REF", "A previous image, whose layers are kept."),
     option("--layers", "Layers at most, the last, small one not counted.", type=int, default=64),
     option(

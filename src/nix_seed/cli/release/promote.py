@@ -36,20 +36,11 @@ if TYPE_CHECKING:
     required=True,
 )
 @shared.policy_option("Whom to believe, which systems make a release, and who may promote.")
-@option(
-    "--policy-history FILE",
-    "An earlier policy, whose promoters' records the new one comes after; may be repeated.",
-    into="history",
-    multiple=True,
-)
+@shared.policy_history_option
 @key_option
 @sigstore_option
 @option("--tag TAG", "A further tag, moved last.", into="tags", multiple=True)
-@option(
-    "--evidence REF",
-    "Look for images and attestations in this repository as well; may be repeated.",
-    multiple=True,
-)
+@shared.evidence_option
 @shared.state_option("Where what logs and ledgers showed before is kept [~/.local/state/nix-seed].")
 @shared.jobs_option
 @option(
@@ -90,7 +81,7 @@ def command(**options: Any) -> None:
                 signer_of(options["key"], options["sigstore"]),
                 open_logs(loaded.policy, loaded.directory, spare=True),
             ),
-            earlier_of(loaded, options["history"]),
+            earlier_of(loaded, options["earlier"]),
             _outputs(by, commit, place) if options["with_outputs"] else None,
         )
     answer(_json(done), _lines(done, str(target)))

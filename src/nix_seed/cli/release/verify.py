@@ -272,11 +272,7 @@ def _detail_json(detail: DissentDetail) -> dict[str, Any]:
     "Use what `nix-seed export` put there, and no network.",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
 )
-@option(
-    "--evidence REF",
-    "Look for attestations in this repository as well; may be repeated.",
-    multiple=True,
-)
+@shared.evidence_option
 @shared.state_option("Where what logs showed before is kept [~/.local/state/nix-seed].")
 @option("--no-state", "Neither compare with that nor keep any of it.")
 @shared.registry_options

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 )
 @option("--commit HASH", "The commit it must be of [any the builders name].")
 @option("--deep", "With --policy: read every layer as well.")
-@option("--evidence REF", "Look for attestations here, too.", multiple=True)
+@shared.evidence_option
 @option("--flake FLAKE", "What it was built from: judge its licences.")
 @option("--attr NAME", "Of the flake: attribute made by mkSeed or mkRun.")
 @option("--system SYSTEM", "Of an index, this system's [this machine's].")

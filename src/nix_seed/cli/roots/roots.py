@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 @seed_command("roots")
 @click.argument("what", default=".", metavar="[FLAKE|REF]")
 @option("--outputs", "Of a flake: its own outputs, not its image.")
-@option("--attr NAME", "Attribute made by mkSeed or mkRun [seed, run].")
-@option("--kind", type=click.Choice(["seed", "run"]), default="seed")
-@option("--system SYSTEM", "Nix system [this machine's].")
+@shared.made_options
 @option("--why PATH", "The shortest way from the image to PATH.", type=str)
 @option(
     "--policy RULES|FILE",

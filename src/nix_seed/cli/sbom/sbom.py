@@ -66,9 +66,7 @@ def sboms_of(given: Sequence[str]) -> tuple[Format, ...] | None:
 @option("-o, --output FILE", "Write it there [standard output].", type=FILE)
 @option("--attached", "The one attached to IMAGE, verified against it.")
 @option("--attached-digest DIGEST", "Of several that are, the one meant.")
-@option("--attr NAME", "Attribute made by mkSeed or mkRun [seed, run].")
-@option("--kind", type=click.Choice(["seed", "run"]), default="seed")
-@option("--system SYSTEM", "Nix system [this machine's].")
+@shared.made_options
 @shared.store_option
 @shared.registry_options
 @shared.json_option
