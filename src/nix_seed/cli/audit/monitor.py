@@ -13,13 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.audit.audit import (
-    audit_options,
-    finding_json,
-    incident_lines,
-    question_of,
-    verdict_words,
-)
+from nix_seed.cli.audit import audit as audits
 from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import json_option, state_of, stores_of
 from nix_seed.cli.say import error_lines, manner, say
@@ -35,7 +29,7 @@ _UNITS = {None: 1, "s": 1, "m": 60, "h": 3600}
 
 
 @seed_command("monitor")
-@audit_options
+@audits.audit_options
 @option("--interval TIME", "30s, 5m, 1h between audits.", default="5m")
 @option("--once", "Audit once, as `nix-seed audit` does, with the hook.")
 @option("--hook COMMAND", "Run it at each alarm: the finding is on its standard input, as JSON.")
@@ -81,7 +75,7 @@ def _audit(options: dict[str, Any]) -> Callable[[], AuditReport]:
     def run() -> AuditReport:
         # The policy is read anew: who runs this for months changes it.
         now = datetime.now(UTC)
-        question = question_of(options | {"whole": whole[0]}, ask=True)
+        question = audits.question_of(options | {"whole": whole[0]}, ask=True)
         report = audit(stores, question, state, now)
         whole[0] = False
         return report
@@ -95,16 +89,16 @@ def _tell(this: Round) -> None:
 
     now, report = time_text(datetime.now(UTC)), this.report
     if manner().json:
-        verdict = _failed_words(this) if report is None else verdict_words(report)
+        verdict = _failed_words(this) if report is None else audits.verdict_words(report)
         records = None if report is None else len(report.records)
-        new = [finding_json(each) for each in this.new]
+        new = [audits.finding_json(each) for each in this.new]
         value = {"time": now, "round": this.number, "verdict": verdict, "records": records}
         say(value | {"new": new})
         return
     if this.number == 1 and report is not None:
         say(f"{now} watching {report.repository}: {report.reason}")
     for incident in incidents_of(this.new, () if report is None else report.records):
-        say(f"{now} " + "\n".join(incident_lines(incident)))
+        say(f"{now} " + "\n".join(audits.incident_lines(incident)))
 
 
 def _failed_words(this: Round) -> str:
@@ -128,7 +122,7 @@ def _hook(command: str | None) -> Callable[[AuditFinding], None]:
     def call(finding: AuditFinding) -> None:
         if not words:
             return
-        text = json.dumps(finding_json(finding)).encode() + b"\n"
+        text = json.dumps(audits.finding_json(finding)).encode() + b"\n"
         try:
             call_hook(words, text, {"NIX_SEED_ALARM": finding.kind.value})
         except CouldNotCheck as error:
