@@ -15,9 +15,10 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 
 from nix_seed.core.errors import CouldNotCheck, InputError
@@ -29,6 +30,7 @@ from nix_seed.logs.open import open_history
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.errors import Patience
 from nix_seed.registry.http import Transport
+from nix_seed.registry.open import Stores
 from nix_seed.release.load import load_policy
 from nix_seed.setup.rules import diagnosis
 from nix_seed.setup.rules.diagnosis import Diagnosis, Health
@@ -115,15 +117,13 @@ _Readings = list[diagnosis.Reading]
 class Reach:
     """The *policy* file, None where there is none, and *registries* that must be reached.
 
-    *now* is this machine's time; *plain_http* and *ca_file* are as for ``Stores``.
+    *now* is this machine's time.
     """
 
     now: datetime
-    keyring: Keyring = field(default_factory=Keyring)
+    stores: Stores = field(default_factory=partial(Stores, Keyring()))
     policy: Path | None = None
     registries: tuple[str, ...] = ()
-    plain_http: bool = False
-    ca_file: str | None = None
 
 
 def check_reach(reach: Reach, on_event: OnEvent = ignore) -> Iterator[Diagnosis]:
@@ -182,23 +182,24 @@ def _log(log: PolicyLog, policy: Policy, reach: Reach, readings: _Readings) -> D
 
 def _read_clock(url: str, readings: _Readings, reach: Reach) -> None:
     """Add the time at *url* to *readings*, if it is told there."""
-    plain = frozenset(reach.registries) if reach.plain_http else frozenset[str]()
-    found = read_clock(url, _PATIENCE, plain=plain, ca_file=reach.ca_file)
+    plain = frozenset(reach.registries) if reach.stores.plain_http else frozenset[str]()
+    found = read_clock(url, _PATIENCE, plain=plain, ca_file=reach.stores.ca_file)
     if found is not None:
         readings.append(found)
 
 
 def _credentials(reach: Reach) -> Iterator[Diagnosis]:
     """Look for credentials where pushes would; what they are is never shown, but whose."""
+    keyring = reach.stores.credentials
     try:
-        known = reach.keyring.registries()
+        known = keyring.registries()
     except InputError as error:
         yield diagnosis.diagnose_error("credentials", "files", error)
         return
     for host in dict.fromkeys([*known, *reach.registries]):
         registry, _, repository = host.partition("/")
         try:
-            found = reach.keyring.find(registry, repository)
+            found = keyring.find(registry, repository)
         except Exception as error:
             yield diagnosis.diagnose_error("credentials", host, error)
             continue
@@ -214,17 +215,8 @@ def _credentials(reach: Reach) -> Iterator[Diagnosis]:
 
 def _registry(host: str, reach: Reach, readings: _Readings) -> Diagnosis:
     """Ask *host* for its API version, as every client begins (distribution-spec, end-1)."""
-    from nix_seed.registry.session import Session
-
     try:
-        session = Session(
-            host,
-            reach.keyring,
-            patience=_PATIENCE,
-            plain_http=reach.plain_http,
-            ca_file=reach.ca_file,
-        )
-        base = session.base()
+        base = replace(reach.stores, patience=_PATIENCE).session(host).base()
         _read_clock(f"{base}/v2/", readings, reach)
     except Exception as error:
         return diagnosis.diagnose_error("registries", host, error)

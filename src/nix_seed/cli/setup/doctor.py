@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,22 +83,10 @@ def _machine(options: dict[str, Any], show: OnEvent) -> Sequence[Diagnosis]:
 
 
 def _reach(options: dict[str, Any]) -> Reach:
-    from nix_seed.flake.checkout import DEFAULT_POLICY
-    from nix_seed.registry.credentials import Keyring
     from nix_seed.setup.doctor import Reach
 
-    policy = options["policy_file"]
-    if policy is None and DEFAULT_POLICY.is_file():
-        policy = DEFAULT_POLICY
-    stores = shared.stores_of(options)
-    return Reach(
-        datetime.now(UTC),
-        stores.keyring or Keyring(dict(os.environ), Path.home()),
-        policy,
-        options["registries"],
-        stores.plain_http,
-        stores.ca_file,
-    )
+    policy = shared.policy_used(options, Path())
+    return Reach(datetime.now(UTC), shared.stores_of(options), policy, options["registries"])
 
 
 def _image(image: str, options: dict[str, Any], show: OnEvent) -> Sequence[Diagnosis]:
