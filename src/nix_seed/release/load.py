@@ -61,7 +61,7 @@ def _certificates(policy: Policy, path: Path) -> BundleCheck | None:
     """Return what judges certificates, by the trusted root the policy names beside itself."""
     if policy.trusted_root is None:
         return None
-    # Only here: keyless verification is an extra.
+    # Only here: Sigstore's library takes a while to load.
     from nix_seed.trust.sigstore import SigstoreCheck
 
     root = path.parent / policy.trusted_root

@@ -9,7 +9,6 @@ Whoever lists one is not believed: its bytes have the digest that its manifest n
 says of store paths, hashes and references is what the image's own spec says.
 """
 
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal
 
@@ -43,21 +42,12 @@ def sbom_of(image: SeedImage, nix: Nix | None = None, licences: Licences | None 
 
 
 def write_sbom(sbom: Sbom, form: Format) -> bytes:
-    """Return the document's bytes, the same for the same *sbom*.
-
-    Raises ``InputError`` where CycloneDX is asked for and its library is not installed.
-    """
+    """Return the document's bytes, the same for the same *sbom*."""
     if form == "spdx":
         return write_spdx(sbom)
-    check_cyclonedx()
     from nix_seed.sbom.cyclonedx import write_cyclonedx
 
     return write_cyclonedx(sbom)
-
-
-def formats_at_hand() -> tuple[Format, ...]:
-    """Return the formats that can be written with what is installed."""
-    return ("cyclonedx", "spdx") if _has_cyclonedx() else ("spdx",)
 
 
 def licences_of_image(
@@ -116,20 +106,6 @@ def _package(item: Judged, read: Callable[[StorePath], Derivation]) -> Package:
     output = next((n for n, o in derivation.outputs.items() if o.path == item.path), "")
     said = {key: text for key, text in attributes_of(derivation).items() if isinstance(text, str)}
     return name_of_output(item.derivation.name.removesuffix(".drv"), output, said)
-
-
-def _has_cyclonedx() -> bool:
-    """Whether the library is installed; importing it would take a while."""
-    return importlib.util.find_spec("cyclonedx") is not None
-
-
-def check_cyclonedx() -> None:
-    """Raise ``InputError`` if the library is not installed."""
-    if not _has_cyclonedx():
-        raise InputError(
-            "CycloneDX is written by the library cyclonedx-python-lib, which is not installed",
-            hint="install it: pip install 'cyclonedx-python-lib>=11.5,<12'; SPDX needs no library",
-        )
 
 
 MEDIA_TYPES: Final[Mapping[Format, str]] = {

@@ -5,7 +5,6 @@ that breaks hides no other. Nix is looked at as the user's own commands would ha
 registries their time is asked as well.
 """
 
-import importlib.util
 import os
 import platform
 import re
@@ -286,12 +285,6 @@ def _python(_setup: Setup) -> Iterator[Diagnosis]:
     # An older one than 3.11 would not have come this far.
     yield Diagnosis("python", "version", Health.FINE, platform.python_version())
     yield _compressors()
-    if importlib.util.find_spec("sigstore") is None:
-        said = "not installed: nothing can be signed or verified keyless"
-        fix = "pip install 'sigstore>=4,<5', unless you use keys alone"
-        yield Diagnosis("python", "sigstore", Health.WARNING, said, fix)
-    else:
-        yield Diagnosis("python", "sigstore", Health.FINE, "installed")
 
 
 def _compressors() -> Diagnosis:

@@ -30,7 +30,7 @@ _FORMATS: tuple[Format, ...] = ("cyclonedx", "spdx")
 
 sbom_option = option(
     "--sbom",
-    "Attach a bill of materials in this format; again for more [all that are installed].",
+    "Attach a bill of materials in this format; again for more [all].",
     into="sboms",
     multiple=True,
     type=click.Choice([*_FORMATS, "none"]),
@@ -38,16 +38,9 @@ sbom_option = option(
 
 
 def sboms_of(given: Sequence[str]) -> tuple[Format, ...] | None:
-    """Return the formats that ``--sbom`` names; None where it is not given.
-
-    ``InputError`` for one that cannot be written, before anything else is done.
-    """
-    from nix_seed.sbom.sbom import check_cyclonedx
-
+    """Return the formats that ``--sbom`` names; None where it is not given."""
     if "none" in given and len(set(given)) > 1:
         raise InputError("--sbom none goes with no other format")
-    if "cyclonedx" in given:
-        check_cyclonedx()
     return tuple(form for form in _FORMATS if form in given) if given else None
 
 
