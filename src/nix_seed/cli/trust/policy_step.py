@@ -51,7 +51,7 @@ def next_command(old: Path, output: Path | None, **options: Any) -> None:
 
     Comments and order stay. What was released by OLD goes on to stand.
     """
-    from nix_seed.core.files import write_new
+    from nix_seed.core.files import read_given, write_new
     from nix_seed.release.load import load_policy_of_then
     from nix_seed.trust.rules.policy_change import PolicyStep, compare_policies, next_policy
     from nix_seed.trust.rules.policy_file import parse_policy
@@ -71,7 +71,7 @@ def next_command(old: Path, output: Path | None, **options: Any) -> None:
         expires=_moment("--expires", options["expires"], now) if options["expires"] else None,
         accepts=not options["no_accept"],
     )
-    text = next_policy(_text(old), before, step, str(old))
+    text = next_policy(read_given(old).decode(), before, step, str(old))
     after = parse_policy(text.encode(), str(new), now)
     write_new(new, text.encode(), hint="name another one: -o NEW")
     changes = list(compare_policies(before, after))
@@ -80,7 +80,7 @@ def next_command(old: Path, output: Path | None, **options: Any) -> None:
         f"next: look at it, then have it signed by those whom {old} trusts, and publish both:",
         f"  nix-seed policy sign {old} {new} --key FILE",
     ]
-    answer({"file": str(new), "epoch": after.epoch, "changes": changes}, "\n".join(lines))
+    answer({"file": str(new), "epoch": after.epoch, "changes": changes}, lines)
 
 
 @seed_command("add-builder")
@@ -104,7 +104,7 @@ def next_command(old: Path, output: Path | None, **options: Any) -> None:
 @json_option
 def add_builder_command(builder: str, file: Path, **options: Any) -> None:
     """Add the builder ID to a policy, after those there are; comments and order stay."""
-    from nix_seed.core.files import write_output
+    from nix_seed.core.files import read_given, write_output
     from nix_seed.trust.rules.policy_change import NewBuilder, add_builder, compare_policies
     from nix_seed.trust.rules.policy_file import parse_policy
 
@@ -113,10 +113,10 @@ def add_builder_command(builder: str, file: Path, **options: Any) -> None:
             f"how does {builder} sign?", hint="give --key FILE, or --issuer URL and --subject TEXT"
         )
     now = datetime.now(UTC)
-    text = _text(file)
-    before = parse_policy(text.encode(), str(file), now)
+    found = read_given(file)
+    before = parse_policy(found, str(file), now)
     values = _values(builder, options, now)
-    changed = add_builder(text, NewBuilder(builder, values), str(file))
+    changed = add_builder(found.decode(), NewBuilder(builder, values), str(file))
     after = parse_policy(changed.encode(), str(file), now)
     write_output(file, changed.encode())
     changes = list(compare_policies(before, after))
@@ -186,17 +186,6 @@ def read_public_key(path: Path) -> str:
     from nix_seed.trust.sign import read_key_file
 
     return PublicKey.from_pem(read_key_file(path), str(path)).pem.decode()
-
-
-def _text(path: Path) -> str:
-    from nix_seed.core.files import explained
-
-    with explained(f"reading {path}"):
-        data = path.read_bytes()
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not text in UTF-8", hint="is it a policy?") from error
 
 
 def _moment(option: str, text: str | None, now: datetime) -> datetime:
