@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +23,6 @@ if TYPE_CHECKING:
 _MOST_SHOWN = 60  # lines
 
 
-def _file(option: str, about: str) -> Callable[[Any], Any]:
-    kind = FILE
-    return click.option(option, type=kind, metavar="FILE", help=about)
-
-
 @seed_command("check")
 @click.argument("commit")
 @option(
@@ -39,8 +33,8 @@ def _file(option: str, about: str) -> Callable[[Any], Any]:
 )
 @shared.policy_option("Whom to believe.")
 @option("--system SYSTEM", "Only what was built for this system.")
-@_file("--page", "Write the report as a page for people, too.")
-@_file("--badge", "Write how many outputs are reproducible as an SVG image.")
+@option("--page FILE", "Write the report as a page for people, too.", type=FILE)
+@option("--badge FILE", "Write how many outputs are reproducible as an SVG image.", type=FILE)
 @shared.state_option("Where what logs showed before is kept [~/.local/state/nix-seed].")
 @shared.registry_options
 @shared.json_option
