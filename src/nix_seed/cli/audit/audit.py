@@ -96,7 +96,7 @@ def audit_lines(found: AuditReport) -> Iterator[str]:
     from nix_seed.audit.rules.report import incidents_of, verdict_sentence
 
     incidents = incidents_of(found.findings, found.records)
-    yield f"verdict: {verdict_words(found).upper()}: {verdict_sentence(found, incidents)}"
+    yield f"verdict: {found.fate.value.upper()}: {verdict_sentence(found, incidents)}"
     for incident in incidents:
         yield ""
         yield from incident_lines(incident)
@@ -117,11 +117,6 @@ def audit_lines(found: AuditReport) -> Iterator[str]:
         yield f"  copy    {copy.name}: {read}"
     for log in found.logs:
         yield f"  log     {_log_words(log)}"
-
-
-def verdict_words(found: AuditReport) -> str:
-    """Return the verdict in the words that all commands use."""
-    return {0: "verified", 1: "checked and false"}.get(found.exit_code, "could not check")
 
 
 def incident_lines(incident: Incident) -> Iterator[str]:
@@ -150,10 +145,8 @@ def _log_words(log: LogStatus) -> str:
 
 def audit_json(found: AuditReport) -> dict[str, Any]:
     """Return the same as one object."""
-    return members(
-        found, "repository", "policies", "epoch", "exit_code", "before", words="reason"
-    ) | {
-        "verdict": verdict_words(found),
+    names = ("repository", "policies", "epoch", "exit_code", "before")
+    return members(found, *names, words="reason", verdict="fate") | {
         "records": [each.to_json() | members(each, "copies") for each in found.records],
         "copies": [members(each, "name", "records", listsRead="lists") for each in found.copies],
         "logs": [

@@ -89,24 +89,15 @@ def _tell(this: Round) -> None:
 
     now, report = time_text(datetime.now(UTC)), this.report
     if manner().json:
-        verdict = _failed_words(this) if report is None else audits.verdict_words(report)
         records = None if report is None else len(report.records)
         new = [audits.finding_json(each) for each in this.new]
-        value = {"time": now, "round": this.number, "verdict": verdict, "records": records}
-        say(value | {"new": new})
+        value = {"time": now, "round": this.number, "verdict": this.fate.value}
+        say(value | {"records": records, "new": new})
         return
     if this.number == 1 and report is not None:
         say(f"{now} watching {report.repository}: {report.reason}")
     for incident in incidents_of(this.new, () if report is None else report.records):
         say(f"{now} " + "\n".join(audits.incident_lines(incident)))
-
-
-def _failed_words(this: Round) -> str:
-    """Return the verdict of a round without a report, in the words that all commands use."""
-    from nix_seed.core.verdict import Severity
-
-    false = this.failure is not None and this.failure.severity is Severity.ALARM
-    return "checked and false" if false else "could not check"
 
 
 def _hook(command: str | None) -> Callable[[AuditFinding], None]:
