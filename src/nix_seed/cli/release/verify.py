@@ -10,7 +10,7 @@ import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.say import say
+from nix_seed.cli.say import answer, say
 from nix_seed.core.words import human_size, members, plain, plural
 from nix_seed.formats.oci.reference import LayoutReference, parse_reference
 
@@ -290,7 +290,7 @@ def command(**options: Any) -> None:
     from nix_seed.release.load import verifiers_of
 
     loaded = shared.policy_of(options)
-    answer, reference, query = _question(options)
+    verify, reference, query = _question(options)
     with progress() as show:
         by = verifiers_of(
             loaded,
@@ -300,7 +300,7 @@ def command(**options: Any) -> None:
             ask=options["offline"] is None,
             ledgers=not options["no_ledgers"],
         )
-        found = answer(by, reference, query)
+        found = verify(by, reference, query)
         output = None
         if options["output"] is not None:
             output = _output(by, (reference, *query.evidence), found, options)
