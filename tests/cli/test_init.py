@@ -369,19 +369,6 @@ def test_the_forge_is_known_by_its_origin(
     assert (repository / WORKFLOW).exists() is not gitlab
 
 
-def test_without_sigstores_library_there_is_no_policy(repository: Path, tmp_path: Path) -> None:
-    (tmp_path / "lacking").mkdir()
-    (tmp_path / "lacking/sigstore.py").write_text("raise ImportError('not installed')\n")
-    environment = nix_env() | {"PYTHONPATH": str(tmp_path / "lacking")}
-    result = init(repository, "--yes", env=environment)
-    assert result.returncode == 0, result.stderr
-    assert (
-        "note: trust.toml is left out: its trusted root comes with Sigstore's library, "
-        "pip install 'sigstore>=4,<5'\n"
-    ) in result.stdout
-    assert git(repository, "status", "--porcelain") == "?? .github/\n"
-
-
 def test_gitlab_gets_its_own(tmp_path: Path) -> None:
     origin = "git@gitlab.com:group/below/thing.git"
     repository = make(tmp_path / "project", FLAKE, origin)

@@ -79,7 +79,7 @@ def test_from_one_policy_to_the_next(place: Path) -> None:
         (("next", "--at", "now"), "--revoke and --at go together"),
         (("next", "--revoke", "bob", "--at", "tomorrow"), "tomorrow is no time"),
         (("next", "--revoke", "dave", "--at", "now"), "has no builder dave\nit has: alice, bob"),
-        (("next", "--log", "log"), "write ID=PLACE"),
+        (("next", "--log", "log"), "--log log is not of the form ID=VALUE"),
         (("next", "-o", "trust.toml"), "trust.toml exists already"),
         (("next", "absent.toml"), "absent.toml"),
         (("add-builder", "carol"), "how does carol sign?"),

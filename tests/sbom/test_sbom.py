@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest, NarHash
-from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.errors import CheckedFalse
 from nix_seed.flake.rules.licence import Licence
 from nix_seed.flake.rules.names import Package
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
@@ -25,7 +25,6 @@ from nix_seed.licences.rules.judge import Withheld
 from nix_seed.sbom.cyclonedx import write_cyclonedx
 from nix_seed.sbom.rules.sbom import Origin, Sbom, build_sbom, check_describes, read_licences
 from nix_seed.sbom.rules.spdx import write_spdx
-from nix_seed.sbom.sbom import write_sbom
 from support.sboms import IMAGE, manifest_of, valid_cyclonedx, valid_spdx
 from support.specs import path_info, store_path, tiny_spec
 
@@ -354,14 +353,3 @@ def test_the_library_reads_its_own_document_back() -> None:
     assert {item.bom_ref.value for item in read.components} == {
         str(path) for path in (BASH, GLIBC, GCC, CUDA)
     }
-
-
-def test_without_the_library_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "cyclonedx", None)
-    with pytest.raises(InputError, match="written by the library cyclonedx-python-lib") as caught:
-        write_sbom(sbom(), "cyclonedx")
-    wanted = "pip install 'cyclonedx-python-lib>=11.5,<12'"
-    assert caught.value.hint == f"install it: {wanted}; SPDX needs no library"
-    assert write_spdx(sbom())

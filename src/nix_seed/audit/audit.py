@@ -18,20 +18,7 @@ from nix_seed.audit.gather import Gathering
 from nix_seed.audit.judge import BundleJudge, Releases
 from nix_seed.audit.logs import LogReach, LogSet
 from nix_seed.audit.read import LedgerCopy, Tags, open_copy, read_tags
-from nix_seed.audit.rules.conflicts import (
-    before,
-    find_changed_roots,
-    find_conflicts,
-    find_differing_copies,
-    find_disorder,
-    find_ledger_conflicts,
-    find_moved_images,
-    find_moved_tags,
-    find_rolled_back,
-    heads_of,
-    in_order,
-    newest_latest,
-)
+from nix_seed.audit.rules import conflicts
 from nix_seed.audit.rules.policies import find_expired, find_policy_faults, find_revoked
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.audit.rules.report import AuditReport, CopyStatus, accept, sort_findings
@@ -200,7 +187,7 @@ class _Audit:
         """Read, judge, report."""
         old = self._from.records if self._from else ()
         tell(Stage("ledger", "reading the ledger"))
-        heads = set(heads_of(old))
+        heads = set(conflicts.heads_of(old))
         with self._net("the ledger"):
             self._ledger.begin(each for each in old if each.digest in heads)
         if not old:
@@ -230,7 +217,7 @@ class _Audit:
         if self._from is not None:
             subjects |= self._from.subjects
         records = tuple(replace(each, copies=frozenset()) for each in self._records)
-        latest = newest_latest(self._records, self._tags.named, self._latest)
+        latest = conflicts.newest_latest(self._records, self._tags.named, self._latest)
         marks, read = self._logs.marks, frozenset(subjects)
         return AuditState(self._basis, self._repository, records, marks, read, latest)
 
@@ -318,7 +305,7 @@ class _Audit:
             known = before.get(record.digest)
             if known is None or (record.stands and not known.stands):
                 new[record.digest] = record
-        self._records = in_order([*(before | new).values()])
+        self._records = conflicts.in_order([*(before | new).values()])
         return tuple(each for each in self._records if each.digest in new)
 
     def _releases(self, new: Sequence[LedgerRecord]) -> None:
@@ -348,7 +335,7 @@ class _Audit:
         A record is published before its index is, and where the policy names a ledger on a chain,
         the index waits until the builders have entered the release there.
         """
-        heads = set(heads_of(self._records))
+        heads = set(conflicts.heads_of(self._records))
         last = (each for each in self._records if each.digest in heads)
         return frozenset(each.digest for each in self._tags.without(last))
 
@@ -367,7 +354,7 @@ class _Audit:
                 f"no record of the ledger is {since}, or of that commit",
                 hint="--since takes a promoted commit, or a record's digest",
             )
-        return before(self._records, [each.digest for each in named])
+        return conflicts.before(self._records, [each.digest for each in named])
 
     def _judge(self, old: Sequence[LedgerRecord], new: Sequence[LedgerRecord]) -> None:
         tags, names = self._tags.named, [copy.name for copy in self._copies]
@@ -376,17 +363,19 @@ class _Audit:
         self._keep("entries of the logs", self._withheld)
         self._keep("votes in the logs", self._unshown)
         self._keep("where records lie in logs", lambda: self._logs.find_misplaced(new))
-        self._keep("roots", lambda: find_conflicts(records))
-        self._keep("the order of records", lambda: find_disorder(records))
+        self._keep("roots", lambda: conflicts.find_conflicts(records))
+        self._keep("the order of records", lambda: conflicts.find_disorder(records))
         self._keep("policies", lambda: find_policy_faults(records, book))
         self._keep("policies' ends", lambda: find_expired(records, book, now))
         self._keep("revoked promoters", lambda: find_revoked(records, book, now))
         self._keep("tags", self._tags.findings)
-        self._keep("moved tags", lambda: find_moved_tags(records, tags, self._tags.unknown))
-        self._keep("tags of images", lambda: find_moved_images(records, tags))
-        self._keep("latest", lambda: find_rolled_back(records, tags, self._latest))
+        self._keep(
+            "moved tags", lambda: conflicts.find_moved_tags(records, tags, self._tags.unknown)
+        )
+        self._keep("tags of images", lambda: conflicts.find_moved_images(records, tags))
+        self._keep("latest", lambda: conflicts.find_rolled_back(records, tags, self._latest))
         if len(names) > 1:
-            self._keep("copies", lambda: find_differing_copies(names, records, tags))
+            self._keep("copies", lambda: conflicts.find_differing_copies(names, records, tags))
         self._keep("what was seen before", lambda: self._compare(old))
         self._keep("other ledgers", self._ledgers)
         self._logs.check_brought(self._bench.brought)
@@ -396,11 +385,11 @@ class _Audit:
         """Hold the ledger to what was seen of it before, by audits and by ``verify``."""
         kept = self._kept.records if self._kept else ()
         seen = {record.commit: record.root for record in kept if record.stands}
-        yield from find_changed_roots(self._records, seen)
+        yield from conflicts.find_changed_roots(self._records, seen)
         pins = {each.commit: pin for each in self._records if (pin := self._pinned(each))}
-        yield from find_changed_roots(self._records, pins)
+        yield from conflicts.find_changed_roots(self._records, pins)
         found = {record.digest for record in self._ledger.records}
-        heads = set(heads_of(old))
+        heads = set(conflicts.heads_of(old))
         for record in kept:
             asked = record.digest in heads if self._from else True
             if record.stands and asked and record.digest not in found and self._copies:
@@ -420,7 +409,7 @@ class _Audit:
             tell(Stage("ledger", f"replaying the ledger {ledger.name}"))
             with self._net(f"the ledger {ledger.name}"):
                 entries = tuple(ledger.entries())
-                yield from find_ledger_conflicts(ledger.name, entries, self._records)
+                yield from conflicts.find_ledger_conflicts(ledger.name, entries, self._records)
         if self._book.present.ledgers and not self._question.ask:
             reason = "the policy's ledgers on chains were not asked: --offline"
             yield AuditFinding(Kind.LEDGER, Severity.UNCHECKED, "ledgers", reason)

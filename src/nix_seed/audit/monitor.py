@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from nix_seed.audit.rules.report import AuditReport
 from nix_seed.core.errors import InputError, NixSeedError, caught
 from nix_seed.core.values import dataclass
-from nix_seed.core.verdict import Severity
+from nix_seed.core.verdict import Fate, Severity
 from nix_seed.release.rules.answer import AuditFinding, Kind
 
 
@@ -27,6 +27,14 @@ class Round:
     new: tuple[AuditFinding, ...]
     failure: AuditFinding | None
     blind: int
+
+    @property
+    def fate(self) -> Fate:
+        """The verdict of the report, or of the failure."""
+        if self.report is not None:
+            return self.report.fate
+        false = self.failure is not None and self.failure.severity is Severity.ALARM
+        return Fate.FALSE if false else Fate.UNCHECKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +89,9 @@ def monitor(
 
 def _once(this: Round) -> MonitorEnd:
     if this.report is not None:
-        return MonitorEnd(this.report.exit_code, this.report.reason)
+        return MonitorEnd(this.fate.exit_code, this.report.reason)
     assert this.failure is not None
-    return MonitorEnd(1 if this.failure.severity is Severity.ALARM else 3, this.failure.reason)
+    return MonitorEnd(this.fate.exit_code, this.failure.reason)
 
 
 class _Watch:

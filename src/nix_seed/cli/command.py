@@ -129,9 +129,13 @@ def option(
 
 
 @contextmanager
-def progress(*, quiet: bool = False) -> Iterator[None]:
-    """Show what flows tell. Off a terminal, *quiet* leaves out what is not asked for."""
+def progress(*, quiet: bool | None = None) -> Iterator[None]:
+    """Show what flows tell. Off a terminal, *quiet* leaves out what is not asked for.
+
+    Not said, it is quiet where JSON was asked for.
+    """
     asked = manner()
+    quiet = asked.json if quiet is None else quiet
     terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     redrawn = terminal and not os.environ.get("CI")
     if asked.quiet or (quiet and not asked.verbose and not redrawn):

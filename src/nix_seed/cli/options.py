@@ -9,7 +9,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +46,13 @@ policy_history_option = option(
 )
 
 
+evidence_option = option(
+    "--evidence REF",
+    "Look for attestations in this repository as well; may be repeated.",
+    multiple=True,
+)
+
+
 def state_option(about: str) -> Callable[[Any], Any]:
     """Return the option ``--state DIR``; *about* is its help."""
     return option("--state DIR", about)
@@ -60,8 +66,7 @@ store_option = option(
 )
 
 
-image_options = together(
-    click.argument("flake", default=".", metavar="[FLAKE]"),
+made_options = together(
     option("--attr NAME", "Attribute made by mkSeed or mkRun [seed, run]."),
     option(
         "--kind",
@@ -70,6 +75,12 @@ image_options = together(
         default="seed",
     ),
     option("--system SYSTEM", "Nix system [this machine's]."),
+)
+"""Add which image a flake makes."""
+
+image_options = together(
+    click.argument("flake", default=".", metavar="[FLAKE]"),
+    made_options,
     option("--base REF", "A previous image, whose layers are kept."),
     option("--layers", "Layers at most, the last, small one not counted.", type=int, default=64),
     option(
@@ -125,21 +136,16 @@ def seed_options(engines: Sequence[str], project: str) -> Callable[[Command], Co
     )
 
 
-def _json(**more: Any) -> Callable[[Any], Any]:
-    return click.option(
-        "--json",
-        "as_json",
-        is_flag=True,
-        is_eager=True,
-        callback=remember,
-        help="Print one JSON object (docs/json.md), errors too.",
-        **more,
-    )
-
-
-json_option = _json()
-answer_option = _json(expose_value=False)
-"""The same, for commands that answer by ``say.answer``."""
+json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=remember,
+    help="Print one JSON object (docs/json.md), errors too.",
+)
+"""Add ``--json``; ``say.answer`` and ``say.manner`` know of it."""
 
 attr_option = option("--attr NAME", "The project's attribute that the seed was made by [seed].")
 
@@ -212,7 +218,7 @@ def policy_of(options: dict[str, Any]) -> LoadedPolicy:
     """Return the policy that ``--policy`` names, as it is to be believed now."""
     from nix_seed.release.load import load_policy
 
-    return load_policy(options["policy_file"], datetime.now(UTC))
+    return load_policy(options["policy_file"])
 
 
 def state_of(options: dict[str, Any]) -> Path | None:
@@ -262,8 +268,6 @@ def open_seed(options: dict[str, Any], nix: Nix, system: str | None = None) -> I
     A command with ``verify_options`` has it verified first.
     """
     from nix_seed.image.request import Request, evaluate_request
-    from nix_seed.image.rules.frames import Compressor
-    from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
     from nix_seed.registry.layout import open_image
 
     if options["image"] is not None:
@@ -273,7 +277,7 @@ def open_seed(options: dict[str, Any], nix: Nix, system: str | None = None) -> I
         return open_here(stores, reference, cache_directory() / "images", system)
     source: Path = options["src"]
     flake = str(source.absolute())
-    request = Request(flake, "seed", Compressor.at_hand(), DEFAULT_BUDGET, options.get("attr"))
+    request = Request(flake, attr=options.get("attr"))
     found = LayoutReference(
         str(cache_directory() / "images"), tag=evaluate_request(nix, request).input_key
     )
@@ -297,6 +301,16 @@ def named_seed(
     if "no_verify" in options:
         reference = trusted(options, stores, reference, system, options["src"])
     return stores, reference, system
+
+
+def named_value(option: str, text: str, example: str) -> tuple[str, str]:
+    """Read *text*, given to *option*, as ``ID=VALUE``; ``InputError`` shows the *example*."""
+    name, _, value = text.partition("=")
+    if not name or not value:
+        raise InputError(
+            f"{option} {text} is not of the form ID=VALUE", hint=f"such as {option} {example}"
+        )
+    return name, value
 
 
 _PASSWORD = "nix_seed.password"  # among what a context and those nested in it share
@@ -378,7 +392,7 @@ def trusted(
         return reference
     from nix_seed.release.load import check_trusted, load_policy
 
-    loaded = load_policy(path, datetime.now(UTC))
+    loaded = load_policy(path)
     found = check_trusted(stores, reference, system, loaded, state_directory())
     say(f"verified by {path}: {found.reason}", err=True)
     return found.reference
@@ -411,7 +425,7 @@ def accepted_licences(given: Sequence[str], policy: Path | None) -> tuple[str, .
         return tuple(given)
     from nix_seed.release.load import load_policy
 
-    return (*given, *load_policy(policy, datetime.now(UTC)).policy.licences)
+    return (*given, *load_policy(policy).policy.licences)
 
 
 def policy_used(options: dict[str, Any], project: Path) -> Path | None:

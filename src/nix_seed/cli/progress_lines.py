@@ -28,7 +28,10 @@ _SLOW = 30.0  # seconds for one of them
 
 
 class _Work:
-    """What is known of the step at work: its text, since when, and how far it is."""
+    """What is known of the step at work: its text, since when, and how far it is.
+
+    Whoever shows it writes a ``_line`` that stays, and ``_begun`` follows where a step begins.
+    """
 
     def __init__(self, asked: Manner) -> None:
         self.asked = asked
@@ -41,7 +44,37 @@ class _Work:
         self.evaluating = ("", 0.0)
         self.evaluated: dict[str, float] = {}
 
-    def begin(self, stage: Stage | None) -> None:
+    def __call__(self, event: Any) -> None:
+        """Show *event*, if it is one that people want to see."""
+        if isinstance(event, Stage):
+            self.end()
+            self.begin(event)
+            self._begun(event)
+        elif isinstance(event, NixSaid):
+            if self.asked.verbose:
+                self._line(f"{event.name}> {event.text}" if event.name else event.text)
+        else:
+            self.learn(event)
+            if isinstance(event, TagMoved):
+                self._line(f"{event.tag} is {event.digest}")
+
+    def end(self) -> None:
+        """Say what the last step took, if that is wanted."""
+        if self.stage is not None and (self.asked.verbose or self._matters()):
+            self._line(self.head())
+        if slow := self.slow():
+            self._line(slow)
+
+    def _begun(self, stage: Stage) -> None:
+        raise NotImplementedError
+
+    def _line(self, text: str) -> None:
+        raise NotImplementedError
+
+    def _matters(self) -> bool:
+        return False
+
+    def begin(self, stage: Stage) -> None:
         """Forget the step before."""
         self.stage, self.since = stage, time.monotonic()
         self.evaluating, self.evaluated = ("", 0.0), {}
@@ -139,23 +172,12 @@ class StatusLines(_Work):
         # A tick comes at any time, in the middle of another drawing too.
         self._busy = False
 
-    def __call__(self, event: Any) -> None:
-        """Show *event*, if it is one that people want to see."""
-        if isinstance(event, Stage):
-            self._finish()
-            # From here on the terminal is the command's.
-            self._paused = event.name == "command"
-            signal.setitimer(signal.ITIMER_REAL, *((0, 0) if self._paused else (_NOW, self.period)))
-            self.clear()
-            self.begin(event)
-            self.tick()
-        elif isinstance(event, NixSaid):
-            if self.asked.verbose:
-                self._print(f"{_said(event)}\n")
-        else:
-            self.learn(event)
-            if isinstance(event, TagMoved):
-                self._print(f"{event.tag} is {event.digest}\n")
+    def _begun(self, stage: Stage) -> None:
+        # From here on the terminal is the command's.
+        self._paused = stage.name == "command"
+        signal.setitimer(signal.ITIMER_REAL, *((0, 0) if self._paused else (_NOW, self.period)))
+        self.clear()
+        self.tick()
 
     def tick(self) -> None:
         """Draw again."""
@@ -172,15 +194,8 @@ class StatusLines(_Work):
         """Take the lines away: somebody else prints."""
         self._print("")
 
-    def end(self) -> None:
-        """Say what the last step took, if that is wanted."""
-        self._finish()
-
-    def _finish(self) -> None:
-        if self.asked.verbose and self.stage is not None:
-            self._print(f"{self.head()}\n")
-        if slow := self.slow():
-            self._print(f"{safe_line(slow)}\n")
+    def _line(self, text: str) -> None:
+        self._print(f"{safe_line(text)}\n")
 
     def _print(self, line: str) -> None:
         self._busy = True
@@ -209,24 +224,13 @@ class Lines(_Work):
         super().__init__(asked or Manner())
         self._stream = stream
 
-    def __call__(self, event: Any) -> None:
-        """Write *event*'s line, if it has one."""
-        if isinstance(event, Stage):
-            self._finish()
-            self.begin(event)
-            self._line(event.text)
-        elif isinstance(event, NixSaid):
-            if self.asked.verbose:
-                self._line(_said(event))
-        elif isinstance(event, BlobDone):
+    def learn(self, event: Any) -> None:
+        """Take *event* in, and write the line of a blob or layer that is done."""
+        super().learn(event)
+        if isinstance(event, BlobDone):
             digest, size = event.blob.digest.hex[:12], human_size(event.blob.size)
             self._line(f"{digest}  {_tier(event.blob)}  {size}  {_WORDS[event.how]}")
-        elif isinstance(event, TagMoved):
-            self._line(f"{event.tag} is {event.digest}")
-        elif isinstance(event, NixWork):
-            self.learn(event)
-        else:
-            self.learn(event)
+        elif not isinstance(event, NixWork):
             self._hydrated(event)
 
     def tick(self) -> None:
@@ -240,18 +244,12 @@ class Lines(_Work):
     def clear(self) -> None:
         """Do nothing: lines of a log stay."""
 
-    def end(self) -> None:
-        """Say what the last step came to."""
-        self._finish()
+    def _begun(self, stage: Stage) -> None:
+        self._line(stage.text)
 
-    def _finish(self) -> None:
-        """Sum up a step in which Nix built or fetched; and, where it is wanted, any."""
-        work = self.nix
-        did = work is not None and (work.builds[0] or work.paths[0])
-        if self.stage is not None and (did or self.asked.verbose):
-            self._line(self.head())
-        if slow := self.slow():
-            self._line(slow)
+    def _matters(self) -> bool:
+        """Whether Nix built or fetched in the step."""
+        return self.nix is not None and bool(self.nix.builds[0] or self.nix.paths[0])
 
     def _hydrated(self, event: Any) -> None:
         from nix_seed.use.hydrate import LayerHydrated
@@ -263,7 +261,3 @@ class Lines(_Work):
     def _line(self, text: str) -> None:
         with unheard():
             print(f"nix-seed: {safe_line(text)}", file=self._stream, flush=True)
-
-
-def _said(event: NixSaid) -> str:
-    return safe_line(f"{event.name}> {event.text}" if event.name else event.text)

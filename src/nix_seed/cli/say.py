@@ -137,18 +137,27 @@ def warn(text: str) -> None:
     say_styled(mark + lines.removeprefix("WARNING"), err=True)
 
 
-def say_lines(lines: Iterable[str]) -> None:
-    """Print *lines*, folded to the terminal's width."""
-
-    say("\n".join(folded(lines, columns())))
-
-
-def answer(value: dict[str, Any], text: str) -> None:
-    """Print *value* where JSON was asked for, and *text* where it was not."""
-    if manner().json:
-        say(value)
+def say_lines(lines: Iterable[str], *, verdict: bool = False) -> None:
+    """Print *lines*, folded to the terminal's width, and the *verdict* in them in colour."""
+    text = "\n".join(folded(lines, columns()))
+    if verdict:
+        say_verdict(text)
     else:
-        say_lines(text.split("\n"))
+        say(text)
+
+
+def answer(
+    value: dict[str, Any],
+    lines: str | Iterable[str],
+    *,
+    verdict: bool = False,
+    indent: int | None = None,
+) -> None:
+    """Print *value* where JSON was asked for, *indent*ed, and *lines* where it was not."""
+    if manner().json:
+        say(value, indent=indent)
+    else:
+        say_lines(lines.split("\n") if isinstance(lines, str) else lines, verdict=verdict)
 
 
 def say_styled(text: str, *, err: bool = False, nl: bool = True) -> None:

@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache, lru_cache, partial
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -437,6 +438,10 @@ def _strings(items: Any, name: str, where: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _number(found: Any, name: str, where: str) -> float:
+    return found if isinstance(found, float) else float(_exact(found, int, name, where))
+
+
 def _count(value: Any, name: str, where: str) -> int:
     """Read an integer that is not negative, nor larger than JSON keeps exact."""
     found: int = _exact(value, int, name, where)
@@ -457,6 +462,8 @@ def _moment(found: Any, name: str, where: str) -> datetime:
 _VALUES: Final[Mapping[Any, Codec]] = {
     Any: Codec(lambda *found: found[0], lambda value: value),
     int: Codec(_count, int),
+    float: Codec(_number, float),
+    Path: Codec(lambda found, name, where: Path(_exact(found, str, name, where)), str),
     bytes: Codec(_bytes, to_base64),
     datetime: Codec(_moment, datetime.isoformat),
 }

@@ -223,6 +223,22 @@ def files_below(top: str | Path, *, links: bool = False) -> Iterator[str]:
         waiting += reversed(below)
 
 
+def write_new(
+    path: Path, data: bytes, mode: int = 0o666, *, hint: str = "choose another name"
+) -> None:
+    """Write *data* where nothing is yet; ``InputError``, with *hint*, where something is.
+
+    A symlink that was laid there is not written through.
+    """
+    with explained(f"writing {path}"):
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        except FileExistsError as error:
+            raise InputError(f"{path} exists already", hint=hint) from error
+        with open(handle, "wb") as file:
+            file.write(data)
+
+
 def write_output(path: Path, data: bytes) -> None:
     """Write *data* where a user says, as atomically as that place allows.
 

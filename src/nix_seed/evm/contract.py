@@ -17,19 +17,10 @@ from web3 import Web3
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.values import dataclass
+from nix_seed.evm import signatures as signing
 from nix_seed.evm.node import ContractEvent, shipped
 from nix_seed.evm.nodes import Nodes, Sender, Sent, View
-from nix_seed.evm.signatures import (
-    BuilderSet,
-    CollectedSignatures,
-    Domain,
-    EvmBuilder,
-    EvmKey,
-    EvmSignature,
-    ReleaseMessage,
-    Signed,
-    collect,
-)
+from nix_seed.evm.signatures import BuilderSet, EvmSignature
 from nix_seed.release.rules.record import LedgerEntry
 from nix_seed.trust.rules.policy import LedgerSpec
 
@@ -52,7 +43,7 @@ class Contract:
     def __init__(self, spec: LedgerSpec, nodes: Nodes) -> None:
         self.spec = spec
         self.nodes = nodes
-        self.domain = Domain.of(spec)
+        self.domain = signing.Domain.of(spec)
 
     @classmethod
     def open(cls, spec: LedgerSpec) -> Self:
@@ -105,7 +96,7 @@ class Contract:
         with self.view() as view:
             return replay_builders(view, self.spec.from_block)
 
-    def sign(self, entry: LedgerEntry, key: EvmKey) -> EvmSignature:
+    def sign(self, entry: LedgerEntry, key: signing.EvmKey) -> EvmSignature:
         """Sign *entry* as one of the present builders; ``InputError`` if the key is of none."""
         builders = self.status().builders
         if builders.named(key.address) is None:
@@ -113,14 +104,16 @@ class Contract:
             raise InputError(
                 f"{key.address} is no builder of epoch {builders.epoch}", hint=f"these are: {known}"
             )
-        return EvmSignature.make(key, self.domain, ReleaseMessage(_bare(entry), builders.epoch))
+        return EvmSignature.make(
+            key, self.domain, signing.ReleaseMessage(_bare(entry), builders.epoch)
+        )
 
     def publish(
         self, entry: LedgerEntry, signatures: Sequence[EvmSignature], sender: Sender
     ) -> Sent:
         """Enter *entry*, which must not be entered yet, with the builders' *signatures*."""
         builders = self.status().builders
-        content = ReleaseMessage(_bare(entry), builders.epoch)
+        content = signing.ReleaseMessage(_bare(entry), builders.epoch)
         counted = self.collect(content, signatures, builders)
         words = [each.words for each in counted.counted]
         arguments = (entry.commit_key.raw, entry.root.raw, entry.record.raw, words)
@@ -144,10 +137,10 @@ class Contract:
         return self._send(sender, "setBuilders", arguments, "changing the builders")
 
     def collect(
-        self, content: Signed, signatures: Sequence[EvmSignature], builders: BuilderSet
-    ) -> CollectedSignatures:
+        self, content: signing.Signed, signatures: Sequence[EvmSignature], builders: BuilderSet
+    ) -> signing.CollectedSignatures:
         """Return those that count; ``CheckedFalse``, naming who is missing, for too few."""
-        found = collect(signatures, self.domain, content, builders)
+        found = signing.collect(signatures, self.domain, content, builders)
         if not found.enough:
             missing = ", ".join(each.id for each in found.missing)
             raise CheckedFalse(
@@ -201,7 +194,7 @@ def _bare(entry: LedgerEntry) -> LedgerEntry:
 
 
 def _useless(
-    signatures: Sequence[EvmSignature], found: CollectedSignatures, builders: BuilderSet
+    signatures: Sequence[EvmSignature], found: signing.CollectedSignatures, builders: BuilderSet
 ) -> str | None:
     """Say why signatures that are there do not count."""
     if found.strangers:
@@ -272,10 +265,10 @@ def _entry(log: ContractEvent) -> LedgerEntry:
     return LedgerEntry(key, root, record, position(log))
 
 
-def _builders(values: Sequence[Any]) -> tuple[EvmBuilder, ...]:
+def _builders(values: Sequence[Any]) -> tuple[signing.EvmBuilder, ...]:
     # Events decode a struct by its names, calls as a tuple.
     pairs = ((v["account"], v["id"]) if hasattr(v, "keys") else v for v in values)
-    return tuple(EvmBuilder.from_chain(account, raw) for account, raw in pairs)
+    return tuple(signing.EvmBuilder.from_chain(account, raw) for account, raw in pairs)
 
 
 def _check_numbers(view: View, what: str, count: int, numbers: Sequence[int]) -> None:

@@ -12,7 +12,6 @@ Accounts: secp256k1 keys in files, encrypted as keystores of version 3; never sh
 """
 
 import json
-import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +26,7 @@ from eth_utils.address import is_checksum_address, to_checksum_address
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
-from nix_seed.core.files import explained
+from nix_seed.core.files import write_new
 from nix_seed.core.values import dataclass
 from nix_seed.release.rules.record import LedgerEntry
 from nix_seed.trust.rules.policy import LedgerSpec
@@ -82,16 +81,8 @@ class EvmKey:
                 "a key that can enter releases is not written without a passphrase",
                 hint=_PASSPHRASE,
             )
-        if os.path.lexists(path):
-            raise InputError(
-                f"{path} exists already, and a key is never overwritten",
-                hint="choose another name, or move the old key away",
-            )
-        text = self.keystore(passphrase)
-        with explained(f"writing {path}"):
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(handle, "wb") as file:
-                file.write(text)
+        hint = "choose another name, or move the old key away"
+        write_new(path, self.keystore(passphrase), 0o600, hint=hint)
 
     def sign(self, message: SignableMessage) -> bytes:
         """Return the 65 bytes r, s, v over typed data; the same each time (RFC 6979), s low."""
@@ -300,7 +291,6 @@ def _message(content: Signed) -> dict[str, Any]:
 
 TYPE: Final = "urn:nix-seed:evm-signature:v1"
 _MOST: Final = 64
-_WORD: Final = re.compile(r"0x[0-9a-f]{64}\Z")
 _HALF_ORDER: Final = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 
 
@@ -410,13 +400,14 @@ def collect(
 
 
 def _read_typed(value: Mapping[str, Any]) -> tuple[Domain, Signed]:
+    """Read typed data; whether they are spelled as ours is for whoever makes them anew."""
     chain, address = value["domain"]["chainId"], value["domain"]["verifyingContract"]
     domain = Domain(_whole(chain), read_address(address, "verifyingContract"))
     message = value["message"]
     epoch = _whole(message["epoch"])
     if value["primaryType"] == "Publish":
         key, root, record = (
-            Digest(_word(message[name]).hex()) for name in ("commitKey", "root", "record")
+            Digest(message[name].removeprefix("0x")) for name in ("commitKey", "root", "record")
         )
         return domain, ReleaseMessage(LedgerEntry(key, root, record), epoch)
     builders = [_builder(each) for each in message["builders"][:_MOST]]
@@ -424,13 +415,8 @@ def _read_typed(value: Mapping[str, Any]) -> tuple[Domain, Signed]:
 
 
 def _builder(value: Mapping[str, Any]) -> EvmBuilder:
-    return EvmBuilder.read(_word(value["id"]).rstrip(b"\0").decode("utf-8"), value["account"])
-
-
-def _word(text: str) -> bytes:
-    if _WORD.match(text) is None:
-        raise ValueError("not 32 bytes in lower-case hex")
-    return bytes.fromhex(text[2:])
+    raw = bytes.fromhex(value["id"].removeprefix("0x"))
+    return EvmBuilder.read(raw.rstrip(b"\0").decode("utf-8"), value["account"])
 
 
 def _whole(value: Any) -> int:

@@ -71,7 +71,7 @@ def evaluate_twin(
     """
     problem: NixFailed | None = None
     empty: TwinAnswer | None = None
-    source = nix.root / str(metadata.source).lstrip("/")
+    source = nix.at(metadata.source)
     for further, change in TWINS:
         careful = change is alter_carefully
         try:
@@ -98,7 +98,7 @@ def evaluate_otherwise(
 
     The files are the flake's own, unaltered: what comes out otherwise, the answer alone decides.
     """
-    source = nix.root / str(metadata.source).lstrip("/")
+    source = nix.at(metadata.source)
     questions = read_questions(source)
     problem: NixFailed | None = None
     for asked in choose_asked(questions, metadata.revision is not None):

@@ -150,7 +150,7 @@ def read_lock(flake: Path) -> dict[str, Any]:
 
 
 def _lock(nix: Nix, metadata: FlakeMetadata) -> dict[str, Any]:
-    return read_lock(nix.root / str(metadata.source).lstrip("/") / (metadata.directory or ""))
+    return read_lock(nix.at(metadata.source) / (metadata.directory or ""))
 
 
 def _input_hashes(lock: Mapping[str, Any]) -> frozenset[NarHash]:

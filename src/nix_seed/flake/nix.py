@@ -99,6 +99,10 @@ class Nix:
         """Where the logical ``/nix/store`` is found on this machine's disk."""
         return self.store or Path("/")
 
+    def at(self, path: object) -> Path:
+        """Return where the absolute *path*, in the store, is found on this machine's disk."""
+        return self.root / str(path).lstrip("/")
+
     def is_at_hand(self) -> bool:
         """Whether there is a Nix to run."""
         if self.bin_dir is None:
@@ -126,7 +130,7 @@ class Nix:
         locked = value.get("locked") or {}
         source = self._source_of(value, doing)
         if "narHash" not in locked:
-            locked["narHash"] = self.hash_path(self.root / str(source).lstrip("/"))
+            locked["narHash"] = self.hash_path(self.at(source))
         return FlakeMetadata(
             url=_pure_url(value, locked, source),
             source=source,
@@ -142,7 +146,7 @@ class Nix:
         With lazy trees Nix names no path, and since 2.35 it may name one that it did not create.
         """
         path = metadata.get("path")
-        if path and os.path.exists(self.root / str(path).lstrip("/")):
+        if path and os.path.exists(self.at(path)):
             return StorePath.containing(path)
         url = str(metadata.get("url") or metadata.get("resolvedUrl") or "")
         archive = ["flake", "archive", "--json", "--no-write-lock-file", "--", url]
@@ -168,7 +172,7 @@ class Nix:
     def read_derivation(self, path: StorePath) -> Derivation:
         """Parse a ``.drv`` of this store."""
         try:
-            text = (self.root / str(path).lstrip("/")).read_text("utf-8", "surrogateescape")
+            text = (self.at(path)).read_text("utf-8", "surrogateescape")
         except OSError as error:
             raise CouldNotCheck(
                 f"cannot read the derivation {path}: {error.strerror}",

@@ -18,30 +18,25 @@ from nix_seed.flake.rules.names import match_packages
 from nix_seed.flake.rules.outline import ImageConfig, Outline
 from nix_seed.flake.rules.recipe import Recipe, TierRoots
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.image.read.spec import read_seed
+from nix_seed.image.read.spec import open_seed_image
 from nix_seed.image.request import Evaluated, Request, evaluate_request
 from nix_seed.image.rules.changes import PlanDiff, evaluate_plan
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.image.rules.partition.plan import Group, divide
 from nix_seed.image.rules.spec import Spec
 from nix_seed.licences import licences as licensing
-from nix_seed.registry.open import AnyReference, Stores, choose_system, fetch
+from nix_seed.registry.open import AnyReference, Stores
 from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
 
 
 def open_base(stores: Stores, reference: AnyReference, system: str) -> Base:
-    """Read the spec of the image that *reference* names; of an index, *system*'s.
-
-    Only the manifest and the last, small layer are fetched, both verified.
-    """
-    store = stores.open(reference)
-    root = choose_system(store, fetch(store, reference), system)
-    return Base(str(reference), read_seed(str(reference), root, store).spec)
+    """Read the spec of the image that *reference* names; of an index, *system*'s."""
+    return Base(str(reference), open_seed_image(stores, reference, system).spec)
 
 
 def read_lock(nix: Nix, flake: FlakeMetadata) -> SeedLock | None:
     """Read the flake's ``seed.lock``, if it has one."""
-    path = nix.root / str(flake.source).lstrip("/") / LOCK_NAME
+    path = nix.at(flake.source) / LOCK_NAME
     if not path.exists():
         return None
     text = read_given(path)

@@ -7,6 +7,7 @@ commands end here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from nix_seed.core.digests import Digest
@@ -17,6 +18,7 @@ from nix_seed.flake.evaluate import Evaluation, Kind, evaluate_flake
 from nix_seed.flake.nix import Nix
 from nix_seed.flake.rules.recipe import input_key
 from nix_seed.image.rules.frames import Compressor
+from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
 
 if TYPE_CHECKING:
     from nix_seed.formats.oci.manifest import Descriptor
@@ -30,9 +32,9 @@ class Request:
     """What to make: of which flake, of which kind, for which system, in how many layers."""
 
     flake: str
-    kind: Kind
-    compressor: Compressor
-    budget: int
+    kind: Kind = "seed"
+    compressor: Compressor = field(default_factory=Compressor.at_hand)
+    budget: int = DEFAULT_BUDGET
     attr: str | None = None
     system: str | None = None
 

@@ -265,7 +265,7 @@ def assess_licences(
     trees = {}
     for name, text in outline.inputs.items():
         tree = StorePath.containing(text)
-        trees[tree] = (name, read_licence_texts(_at(nix, tree)))
+        trees[tree] = (name, read_licence_texts(nix.at(tree)))
     judgement = judge(closure, roots, facts, trees, outline.licences)
     return Licences(judgement, outline.licences, roots, problem)
 
@@ -301,7 +301,7 @@ def _copies(nix: Nix, licences: Licences, withheld: Sequence[Judged]) -> list[st
         for item in licences.judgement.paths.values()
         if item.licence.status != "withheld" and not item.accepted
     ]
-    here = [item.path for item in withheld if _at(nix, item.path).exists()]
+    here = [item.path for item in withheld if nix.at(item.path).exists()]
     return [
         f"{copy.path}: {copy.file} is {copy.original} of {copy.of}"
         for copy in find_copies(nix.root, here, among, ancestry.holds)
@@ -403,7 +403,3 @@ def unknown_entries(licences: Licences) -> tuple[UnknownLicence, ...]:
     return tuple(
         UnknownLicence(item.path, item.licence.name) for item in licences.judgement.unknown
     )
-
-
-def _at(nix: Nix, path: StorePath) -> Path:
-    return nix.root / str(path).lstrip("/")

@@ -38,7 +38,7 @@ def pack(store: ImageStore, info: PathInfo, nix: Nix, *, expected: bool) -> tupl
     """
 
     def source() -> Iterator[bytes]:
-        top = nix.root / str(info.path).lstrip("/")
+        top = nix.at(info.path)
         with explained(f"archiving {info.path}"):
             yield from _packed(info, dump_tree(top))
 

@@ -57,18 +57,27 @@ class Stores:
         """Open the repository of *reference*; nothing is asked yet."""
         # Only here: layouts on disk need no HTTP, whose library takes a while to import.
         from nix_seed.registry.client import Repository
+
+        return Repository(self.session(reference.registry), reference, mount_from)
+
+    def session(self, host: str) -> Session:
+        """Return what speaks to the registry *host*."""
         from nix_seed.registry.session import Session
 
-        host = reference.registry
         if host not in self._sessions:
             self._sessions[host] = Session(
                 host,
-                self.keyring or Keyring(dict(os.environ), Path.home()),
+                self.credentials,
                 patience=self.patience or Patience(),
                 plain_http=self.plain_http,
                 ca_file=self.ca_file,
             )
-        return Repository(self._sessions[host], reference, mount_from)
+        return self._sessions[host]
+
+    @property
+    def credentials(self) -> Keyring:
+        """The keyring, or the user's own."""
+        return self.keyring or Keyring(dict(os.environ), Path.home())
 
 
 def is_to_be_made(reference: AnyReference) -> bool:

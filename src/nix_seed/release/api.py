@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -58,7 +58,7 @@ def verify(
     reference or policy, ``CouldNotCheck`` where the image itself is out of reach, ``CheckedFalse``
     where its store contradicts itself.
     """
-    loaded = load_policy(Path(policy), options.get("now") or datetime.now(UTC))
+    loaded = load_policy(Path(policy), options.get("now"))
     image, offline = parse_reference(reference), options.get("offline")
     commit, state = options.get("commit"), options.get("state")
     by = verifiers_of(
@@ -115,7 +115,7 @@ def attest(
     from nix_seed.release.attester import Attester, SourceTree, builder_of
     from nix_seed.trust.sign import open_logs
 
-    loaded = load_policy(Path(policy), datetime.now(UTC))
+    loaded = load_policy(Path(policy))
     signer, store = _signer(options.get("key"), options.get("passphrase")), options.get("store")
     builder = builder_of(loaded.policy, signer)
     shop = Workshop(
@@ -162,7 +162,7 @@ def promote(
     from nix_seed.release.promote import promote as promote_commit
     from nix_seed.trust.sign import open_logs
 
-    loaded = load_policy(Path(policy), datetime.now(UTC))
+    loaded = load_policy(Path(policy))
     state = options.get("state")
     by = verifiers_of(loaded, options.get("stores"), None if state is None else Path(state))
     target = parse_reference(repository)

@@ -23,6 +23,7 @@ from nix_seed.image.build import assemble_image
 from nix_seed.image.inspect import InspectedImage, inspect
 from nix_seed.image.layer_cache import LayerCache
 from nix_seed.image.plan import Plan, plan_image
+from nix_seed.image.read.spec import seed_image
 from nix_seed.image.request import Request
 from nix_seed.image.rules.changes import compare_specs
 from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
@@ -32,7 +33,7 @@ from nix_seed.registry.store import ImageStore
 from nix_seed.release.attester import Attester, SourceTree
 from nix_seed.release.preflight import prepare_attest
 from nix_seed.roots.rules.roots import roots_digest
-from nix_seed.sbom.sbom import attach_sboms, formats_at_hand, sbom_of, seed_image
+from nix_seed.sbom.sbom import MEDIA_TYPES, attach_sboms, sbom_of
 from nix_seed.trust.attestations import agreement_of, attach_bundle, commit_subject, list_bundle
 from nix_seed.trust.rules.policy_checks import check_counts
 from nix_seed.trust.sign import log_signed
@@ -94,7 +95,7 @@ def attest(
         _predicate(nix, image, spec, ready.source, attester.builder, started),
         roots_digest=roots_digest(plan.licences.roots),
     )
-    wanted = formats_at_hand() if attester.sboms is None else attester.sboms
+    wanted = tuple(MEDIA_TYPES) if attester.sboms is None else attester.sboms
     bills = attach_sboms(seed, sbom_of(seed, nix, plan.licences), wanted)
     store.check_attachable(root.descriptor.digest)
     store.check_attachable(commit_subject(predicate.source.commit).digest)

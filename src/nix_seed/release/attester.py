@@ -34,7 +34,7 @@ class SourceTree:
 class Attester:
     """Who attests: *builder*, as *policy* calls it, who signs, and the *logs* it is entered in.
 
-    Bills of materials are attached in each format of *sboms* (None: in all that are installed).
+    Bills of materials are attached in each format of *sboms* (None: in all).
     """
 
     builder: str

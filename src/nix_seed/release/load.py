@@ -37,8 +37,12 @@ class LoadedPolicy:
     now: datetime
 
 
-def load_policy(path: Path, now: datetime) -> LoadedPolicy:
-    """Read the policy at *path*; ``InputError`` where it is missing or no policy."""
+def load_policy(path: Path, now: datetime | None = None) -> LoadedPolicy:
+    """Read the policy at *path*, as it is to be believed *now*, else at this moment.
+
+    ``InputError`` where it is missing or no policy.
+    """
+    now = now or datetime.now(UTC)
     if not path.is_file():
         raise InputError(
             f"there is no policy at {path}",
@@ -57,7 +61,7 @@ def _certificates(policy: Policy, path: Path) -> BundleCheck | None:
     """Return what judges certificates, by the trusted root the policy names beside itself."""
     if policy.trusted_root is None:
         return None
-    # Only here: keyless verification is an extra.
+    # Only here: Sigstore's library takes a while to load.
     from nix_seed.trust.sigstore import SigstoreCheck
 
     root = path.parent / policy.trusted_root

@@ -15,19 +15,18 @@ from nix_seed.core.values import dataclass
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.formats.oci.manifest import Descriptor, Manifest
+from nix_seed.formats.oci.manifest import Manifest
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.inspect import InspectedImage, inspect
 from nix_seed.image.plan import compare_with_base, licences_of_flake, read_lock
-from nix_seed.image.read.spec import RemoteSeed, read_seed
+from nix_seed.image.read.spec import RemoteSeed, SeedImage, open_seed_image
 from nix_seed.image.request import Request
 from nix_seed.image.rules.changes import PlanDiff
 from nix_seed.image.rules.contents import EXECUTABLE, PLAIN
-from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
 from nix_seed.image.rules.spec import Spec
 from nix_seed.licences.licences import Licences
 from nix_seed.licences.rules.judge import Judged
-from nix_seed.registry.open import AnyReference, Stores, choose_system, fetch
+from nix_seed.registry.open import AnyReference, Stores, choose_system
 from nix_seed.registry.store import ImageStore
 from nix_seed.release.ledger import LoggedLedger
 from nix_seed.release.load import LoadedPolicy, verifiers_of
@@ -37,7 +36,7 @@ from nix_seed.release.verifiers import Verifiers
 from nix_seed.release.verify import Query, verify_image
 from nix_seed.roots.roots import RootsReport, report_roots, roots_of_paths
 from nix_seed.roots.rules.roots import Walk, walk_roots
-from nix_seed.sbom.sbom import attached_licences, open_seed_image
+from nix_seed.sbom.sbom import attached_licences
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.use.mount.seed import mounted_layers
 
@@ -291,14 +290,14 @@ class ReportRequest:
     def gather(self) -> ImageReport:
         """Return the report; ``InputError`` where there is no such seed."""
         tell(Stage("read", f"reading {self.reference}"))
-        seed, found = self._open(self.reference, self.system)
-        at = self.reference.at(found.digest)
+        seed = open_seed_image(self.stores, self.reference, self.system)
+        at = self.reference.at(seed.descriptor.digest)
         with errors.of_store():
             image = inspect(self.stores, at)
         if not isinstance(image, InspectedImage):
             hint = "name one system: --system"
             raise errors.InputError(f"{self.reference} is an index of images", hint=hint)
-        licences = self._licences(seed, at)
+        licences = self._licences(seed)
         judged = licences if isinstance(licences, Licences) else None
         by = None if self.policy is None else verifiers_of(self.policy, self.stores, self.state)
         return ImageReport(
@@ -320,11 +319,6 @@ class ReportRequest:
             releases=self._releases(by, at, seed.spec.system),
         )
 
-    def _open(self, reference: AnyReference, system: str) -> tuple[RemoteSeed, Descriptor]:
-        store = self.stores.open(reference)
-        root = choose_system(store, fetch(store, reference), system)
-        return read_seed(str(reference), root, store), root.descriptor
-
     def _change(self, seed: RemoteSeed, image: InspectedImage) -> Change | Absent:
         base = self.base
         if base is None and self.named is not None and seed.spec.kind == "seed":
@@ -338,7 +332,7 @@ class ReportRequest:
 
     def _compare(self, seed: RemoteSeed, image: InspectedImage, base: AnyReference) -> Change:
         """Say what a consumer of *base* must pull; ``InputError`` if it is of another system."""
-        old, found = self._open(base, seed.spec.system)
+        old = open_seed_image(self.stores, base, seed.spec.system)
         if old.spec.system != seed.spec.system:
             raise errors.InputError(
                 f"the base {base} is for {old.spec.system}, the image for {seed.spec.system}",
@@ -348,33 +342,31 @@ class ReportRequest:
         layers = [layer.descriptor for layer in image.layers]
         return Change(
             base=str(base),
-            digest=found.digest,
+            digest=old.descriptor.digest,
             diff=compare_with_base(seed.spec, old.spec),
             sizes=tuple(layer.size for layer in layers),
             pulled=tuple(n for n, layer in enumerate(layers) if layer.digest not in at_hand),
         )
 
-    def _licences(self, seed: RemoteSeed, image: AnyReference) -> Licences | JudgedPaths | Absent:
+    def _licences(self, seed: SeedImage) -> Licences | JudgedPaths | Absent:
         """Return what the flake says of licences; without one, what is attached to the image."""
         if self.named is None:
             reason = "The image states what was withheld; the licences of the rest are its flake's "
             hint = "name the flake: nix-seed report … --flake ."
-            return part(lambda: self._attached(seed, image)) or Absent(
-                "not asked", f"{reason}word.", hint
-            )
+            return part(lambda: self._attached(seed)) or Absent("not asked", f"{reason}word.", hint)
         spec = seed.spec
         request = Request(
-            self.flake, spec.kind, spec.compressor, DEFAULT_BUDGET, self.attr, spec.system
+            self.flake, spec.kind, spec.compressor, attr=self.attr, system=spec.system
         )
         return part(lambda: licences_of_flake(self.nix, request))
 
-    def _attached(self, seed: RemoteSeed, reference: AnyReference) -> JudgedPaths | None:
+    def _attached(self, seed: SeedImage) -> JudgedPaths | None:
         """Say what a bill of materials says that is attached; None where there is none.
 
         Raises ``CheckedFalse`` where none of those attached is of this image, ``CouldNotCheck``
         where it cannot be told which one to believe.
         """
-        told, trouble = attached_licences(open_seed_image(self.stores, reference, seed.spec.system))
+        told, trouble = attached_licences(seed)
         if isinstance(trouble, errors.InputError):
             hint = "name the flake: nix-seed report … --flake ."
             raise errors.CouldNotCheck(trouble.message, hint=hint)

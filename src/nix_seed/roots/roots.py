@@ -4,7 +4,6 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import msgspec
 
@@ -89,7 +88,7 @@ def roots_of_paths(
     for path in paths:
         info = known.get(path)
         deriver = None if info is None else info.deriver
-        if deriver is not None and _at(nix, deriver).is_file():
+        if deriver is not None and nix.at(deriver).is_file():
             derivers.add(deriver)
         elif info is not None and info.addressed:
             plain.append(path)
@@ -176,7 +175,7 @@ class _Builders:
         if real is not None and real != program:
             yield real
             return
-        file = self._nix.root / program.lstrip("/")
+        file = self._nix.at(program)
         found = None if real is None else look_at(file, self._nix.root)
         if found is None:
             self.unread.append(program)
@@ -184,6 +183,9 @@ class _Builders:
             yield found.interpreter
         if path in self._ends:
             self.files.setdefault(path, []).append(program[len(str(path)) + 1 :])
+
+
+_READ = ("text", "script", "data")  # by whoever is executed, where it is an argument
 
 
 class _Look:
@@ -201,7 +203,7 @@ class _Look:
     def at(self, end: rules.End) -> None:
         if self._at_executed(end):
             return
-        found = find_machine_code(_at(self._nix, end.path))
+        found = find_machine_code(self._nix.at(end.path))
         if found is None or found.holds is None:
             self.unseen.append(end.path)
         if found is not None and found.holds:
@@ -218,34 +220,20 @@ class _Look:
         A text among the arguments is read by whoever is executed, and is a source like another. Of
         an end that is not here nobody knows what it holds.
         """
-        top = _at(self._nix, end.path)
+        top = self._nix.at(end.path)
         there = os.path.lexists(top)
         started = [(name, "builder") for name in self._files.get(end.path, ())]
         seen = set()
         for name, use in dict.fromkeys([*end.files, *started]):
             file = self._look_at(top / name, top)
-            if file is None and (use == "builder" or not there):
-                self.executed.append(
-                    Binary(end.path, name, None, None, None, "", end.urls, end.used_by)
-                )
+            if file is None:
+                if use != "builder" and there:
+                    continue
+                binary = Binary(end.path, name, None, None, None)
+            elif file.digest in seen or (use == "argument" and file.form in _READ):
                 continue
-            if file is None or (use == "argument" and file.form in ("text", "script", "data")):
-                continue
-            if file.digest not in seen:
+            else:
                 seen.add(file.digest)
-                self.executed.append(
-                    Binary(
-                        path=end.path,
-                        file=name,
-                        size=file.size,
-                        digest=file.digest,
-                        form=file.form,
-                        urls=end.urls,
-                        used_by=end.used_by,
-                    )
-                )
+                binary = Binary(end.path, name, file.size, file.digest, file.form)
+            self.executed.append(replace(binary, urls=end.urls, used_by=end.used_by))
         return bool(seen or started) or end.use == "builder" or (bool(end.files) and not there)
-
-
-def _at(nix: Nix, path: StorePath) -> Path:
-    return nix.root / str(path).lstrip("/")

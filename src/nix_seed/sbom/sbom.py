@@ -9,7 +9,6 @@ Whoever lists one is not believed: its bytes have the digest that its manifest n
 says of store paths, hashes and references is what the image's own spec says.
 """
 
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal
 
@@ -22,45 +21,18 @@ from nix_seed.flake.nix import DerivationReader, Nix
 from nix_seed.flake.rules.licence import combine, is_licence
 from nix_seed.flake.rules.names import Package, name_of_output, parse_name
 from nix_seed.formats.nix.store_path import Derivation, StorePath
-from nix_seed.formats.oci.manifest import LICENSES, About, Descriptor, Manifest
-from nix_seed.image.read.spec import read_seed
-from nix_seed.image.rules.spec import Spec
+from nix_seed.formats.oci.manifest import LICENSES, About, Descriptor
+from nix_seed.image.read.spec import SeedImage
 from nix_seed.licences.licences import Licences, assess_licences
 from nix_seed.licences.rules.judge import Judged
-from nix_seed.registry.open import AnyReference, Stores, choose_system, fetch, find
-from nix_seed.registry.store import Fetched, ImageStore, check_subject, read_manifest
+from nix_seed.registry.open import AnyReference, Stores, find
+from nix_seed.registry.store import ImageStore, check_subject, read_manifest
 from nix_seed.roots.rules.roots import attributes_of
 from nix_seed.sbom.rules.sbom import Origin, Sbom, build_sbom, check_describes, read_licences
 from nix_seed.sbom.rules.spdx import write_spdx
 from nix_seed.trust.attestations import list_document
 
 Format = Literal["cyclonedx", "spdx"]
-
-
-@dataclass(frozen=True, slots=True)
-class SeedImage:
-    """An image that nix-seed made, in the *store* that holds it, and its spec."""
-
-    name: str
-    store: ImageStore
-    descriptor: Descriptor
-    manifest: Manifest
-    spec: Spec
-
-
-def open_seed_image(stores: Stores, reference: AnyReference, system: str) -> SeedImage:
-    """Read the manifest and spec that *reference* names, of an index *system*'s; no other layer.
-
-    Raises ``InputError`` for what is no seed, ``CheckedFalse`` for a spec that is not the image's.
-    """
-    store = stores.open(reference)
-    return seed_image(store, choose_system(store, fetch(store, reference), system), str(reference))
-
-
-def seed_image(store: ImageStore, root: Fetched, name: str) -> SeedImage:
-    """Read the spec of the image *root*, which *store* holds."""
-    seed = read_seed(name, root, store)
-    return SeedImage(name, store, root.descriptor, seed.manifest, seed.spec)
 
 
 def sbom_of(image: SeedImage, nix: Nix | None = None, licences: Licences | None = None) -> Sbom:
@@ -70,21 +42,12 @@ def sbom_of(image: SeedImage, nix: Nix | None = None, licences: Licences | None 
 
 
 def write_sbom(sbom: Sbom, form: Format) -> bytes:
-    """Return the document's bytes, the same for the same *sbom*.
-
-    Raises ``InputError`` where CycloneDX is asked for and its library is not installed.
-    """
+    """Return the document's bytes, the same for the same *sbom*."""
     if form == "spdx":
         return write_spdx(sbom)
-    check_cyclonedx()
     from nix_seed.sbom.cyclonedx import write_cyclonedx
 
     return write_cyclonedx(sbom)
-
-
-def formats_at_hand() -> tuple[Format, ...]:
-    """Return the formats that can be written with what is installed."""
-    return ("cyclonedx", "spdx") if _has_cyclonedx() else ("spdx",)
 
 
 def licences_of_image(
@@ -143,20 +106,6 @@ def _package(item: Judged, read: Callable[[StorePath], Derivation]) -> Package:
     output = next((n for n, o in derivation.outputs.items() if o.path == item.path), "")
     said = {key: text for key, text in attributes_of(derivation).items() if isinstance(text, str)}
     return name_of_output(item.derivation.name.removesuffix(".drv"), output, said)
-
-
-def _has_cyclonedx() -> bool:
-    """Whether the library is installed; importing it would take a while."""
-    return importlib.util.find_spec("cyclonedx") is not None
-
-
-def check_cyclonedx() -> None:
-    """Raise ``InputError`` if the library is not installed."""
-    if not _has_cyclonedx():
-        raise InputError(
-            "CycloneDX is written by the library cyclonedx-python-lib, which is not installed",
-            hint="install it: pip install 'cyclonedx-python-lib>=11.5,<12'; SPDX needs no library",
-        )
 
 
 MEDIA_TYPES: Final[Mapping[Format, str]] = {

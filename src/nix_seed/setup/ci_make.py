@@ -15,10 +15,10 @@ from nix_seed.image.build import Assembly, Built, Destination, store_image
 from nix_seed.image.layer_cache import LayerCache, LayerRecords
 from nix_seed.image.plan import Base, Plan
 from nix_seed.image.push import check_publishable, push_image
-from nix_seed.image.read.spec import RemoteSeed, read_seed
+from nix_seed.image.read.spec import RemoteSeed, open_seed_image
 from nix_seed.image.read.unpack import private_cache
 from nix_seed.image.request import Evaluated, name_image, tags_of
-from nix_seed.registry.open import AnyReference, choose_system, fetch
+from nix_seed.registry.open import AnyReference
 from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
 from nix_seed.release.attest import Workshop, attest
 from nix_seed.release.preflight import prepare_attest
@@ -99,9 +99,7 @@ def _last(job: SeedJob, lock: SeedLock | None, system: str) -> RemoteSeed | None
     locked = None if lock is None else lock.reference(system)
     reference: AnyReference = locked or job.repository.at(_LATEST)
     try:
-        store = job.stores.open(reference)
-        root = choose_system(store, fetch(store, reference), system)
-        return read_seed(str(reference), root, store)
+        return open_seed_image(job.stores, reference, system)
     except NixSeedError:
         return None
 

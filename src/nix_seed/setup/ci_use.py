@@ -31,7 +31,7 @@ from nix_seed.registry.store import Fetched
 if TYPE_CHECKING:
     from nix_seed.image.request import Request
     from nix_seed.release.rules.answer import Verification
-    from nix_seed.use.hydrate import Seconds
+    from nix_seed.use.hydrate import Hydrated
 
 _LATEST = "latest"
 # What filling takes, and no search: it is loaded while registries are waited for.
@@ -45,23 +45,7 @@ class NotPromoted(CheckedFalse):
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Filled:
-    """What one image brought: *added* paths by *fetched* bytes; *nix* is where its Nix is.
-
-    The store is not *whole* while a mount shows what is still being fetched.
-    """
-
-    added: int
-    skipped: int
-    fetched: int
-    nar_hash: str
-    seconds: Seconds
-    nix: Path | None
-    whole: bool = True
-
-
-Fill = Callable[[AnyReference, Fetched], Filled]
+Fill = Callable[[AnyReference, Fetched], "Hydrated"]
 """Makes the paths of the image named, by digest, valid in this machine's store.
 
 Its manifest was fetched already.
@@ -96,7 +80,7 @@ class Used:
     how: str = ""
     exact: bool = False
     input_key: str | None = None
-    fills: tuple[Filled, ...] = ()
+    fills: tuple[Hydrated, ...] = ()
     verification: Verification | None = None
     problems: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)

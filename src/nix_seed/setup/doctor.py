@@ -5,7 +5,6 @@ that breaks hides no other. Nix is looked at as the user's own commands would ha
 registries their time is asked as well.
 """
 
-import importlib.util
 import os
 import platform
 import re
@@ -15,9 +14,10 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 
 from nix_seed.core.errors import CouldNotCheck, InputError
@@ -29,21 +29,10 @@ from nix_seed.logs.open import open_history
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.errors import Patience
 from nix_seed.registry.http import Transport
+from nix_seed.registry.open import Stores
 from nix_seed.release.load import load_policy
-from nix_seed.setup.rules.diagnosis import (
-    HOOK_FIX,
-    INSTALL_NIX,
-    Diagnosis,
-    Health,
-    Reading,
-    Room,
-    diagnose_error,
-    judge_clock,
-    judge_engines,
-    judge_nix_version,
-    judge_room,
-    judge_settings,
-)
+from nix_seed.setup.rules import diagnosis
+from nix_seed.setup.rules.diagnosis import Diagnosis, Health
 from nix_seed.trust.rules.policy import Policy, PolicyLog, log_trust
 from nix_seed.trust.rules.policy_checks import policy_warnings
 from nix_seed.use.engines import ENGINES
@@ -59,7 +48,7 @@ def read_clock(
     *,
     plain: frozenset[str] = frozenset(),
     ca_file: str | None = None,
-) -> Reading | None:
+) -> diagnosis.Reading | None:
     """Ask *url* for anything; its ``Date`` (RFC 9110, 6.6.1) tells, whatever else it answers.
 
     None where it does not say. Half of the way there and back is taken for the way back.
@@ -76,7 +65,7 @@ def read_clock(
         return None
     if there.tzinfo is None:
         there = there.replace(tzinfo=UTC)
-    return Reading(url.split("/")[2], before + (after - before) / 2, there)
+    return diagnosis.Reading(url.split("/")[2], before + (after - before) / 2, there)
 
 
 # Its builder is a part of Nix, so that no sandbox can hide it; the output is an empty directory.
@@ -120,22 +109,20 @@ _PATIENCE = Patience(attempts=1, connect=5.0, stall=10.0, settle=10.0)
 _LOGIN = "docker login {0} (or podman login {0}), or set NIX_SEED_REGISTRY_TOKEN"
 
 
-_Readings = list[Reading]
+_Readings = list[diagnosis.Reading]
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
     """The *policy* file, None where there is none, and *registries* that must be reached.
 
-    *now* is this machine's time; *plain_http* and *ca_file* are as for ``Stores``.
+    *now* is this machine's time.
     """
 
     now: datetime
-    keyring: Keyring = field(default_factory=Keyring)
+    stores: Stores = field(default_factory=partial(Stores, Keyring()))
     policy: Path | None = None
     registries: tuple[str, ...] = ()
-    plain_http: bool = False
-    ca_file: str | None = None
 
 
 def check_reach(reach: Reach) -> Iterator[Diagnosis]:
@@ -146,7 +133,7 @@ def check_reach(reach: Reach) -> Iterator[Diagnosis]:
         try:
             policy = load_policy(reach.policy, reach.now).policy
         except Exception as error:
-            yield diagnose_error("policy", reach.policy.name, error)
+            yield diagnosis.diagnose_error("policy", reach.policy.name, error)
         else:
             yield from _policy(policy, reach.policy, reach.now)
     for log in policy.logs if policy else ():
@@ -157,7 +144,7 @@ def check_reach(reach: Reach) -> Iterator[Diagnosis]:
     for host in reach.registries:
         tell(Stage("check", f"asking {host}"))
         yield _registry(host, reach, readings)
-    clock = judge_clock(readings)
+    clock = diagnosis.judge_clock(readings)
     asked = [*reach.registries, *(log.url for log in (policy.logs if policy else ()) if log.url)]
     if clock is not None:
         yield clock
@@ -187,32 +174,33 @@ def _log(log: PolicyLog, policy: Policy, reach: Reach, readings: _Readings) -> D
             _read_clock(place, readings, reach)
         signed = open_history(trusted, place, patience=_PATIENCE).checkpoint()
     except Exception as error:
-        return diagnose_error("logs", log.id, error)
+        return diagnosis.diagnose_error("logs", log.id, error)
     said = f"{place} answers: {signed.head.size} entries, signed by the policy's key"
     return Diagnosis("logs", log.id, Health.FINE, said)
 
 
 def _read_clock(url: str, readings: _Readings, reach: Reach) -> None:
     """Add the time at *url* to *readings*, if it is told there."""
-    plain = frozenset(reach.registries) if reach.plain_http else frozenset[str]()
-    found = read_clock(url, _PATIENCE, plain=plain, ca_file=reach.ca_file)
+    plain = frozenset(reach.registries) if reach.stores.plain_http else frozenset[str]()
+    found = read_clock(url, _PATIENCE, plain=plain, ca_file=reach.stores.ca_file)
     if found is not None:
         readings.append(found)
 
 
 def _credentials(reach: Reach) -> Iterator[Diagnosis]:
     """Look for credentials where pushes would; what they are is never shown, but whose."""
+    keyring = reach.stores.credentials
     try:
-        known = reach.keyring.registries()
+        known = keyring.registries()
     except InputError as error:
-        yield diagnose_error("credentials", "files", error)
+        yield diagnosis.diagnose_error("credentials", "files", error)
         return
     for host in dict.fromkeys([*known, *reach.registries]):
         registry, _, repository = host.partition("/")
         try:
-            found = reach.keyring.find(registry, repository)
+            found = keyring.find(registry, repository)
         except Exception as error:
-            yield diagnose_error("credentials", host, error)
+            yield diagnosis.diagnose_error("credentials", host, error)
             continue
         if found is not None:
             yield Diagnosis("credentials", host, Health.FINE, str(found))
@@ -226,20 +214,11 @@ def _credentials(reach: Reach) -> Iterator[Diagnosis]:
 
 def _registry(host: str, reach: Reach, readings: _Readings) -> Diagnosis:
     """Ask *host* for its API version, as every client begins (distribution-spec, end-1)."""
-    from nix_seed.registry.session import Session
-
     try:
-        session = Session(
-            host,
-            reach.keyring,
-            patience=_PATIENCE,
-            plain_http=reach.plain_http,
-            ca_file=reach.ca_file,
-        )
-        base = session.base()
+        base = replace(reach.stores, patience=_PATIENCE).session(host).base()
         _read_clock(f"{base}/v2/", readings, reach)
     except Exception as error:
-        return diagnose_error("registries", host, error)
+        return diagnosis.diagnose_error("registries", host, error)
     return Diagnosis("registries", host, Health.FINE, f"{base} answers")
 
 
@@ -247,9 +226,9 @@ _PINNED = {"zstandard": "0.25.0", "deflate": "0.9.0"}
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # Words of Nix's errors, and what to do about each; the first that fits.
 _BUILD_FIXES = (
-    ("build hook", HOOK_FIX),
-    ("build-remote", HOOK_FIX),
-    ("executing '", HOOK_FIX),
+    ("build hook", diagnosis.HOOK_FIX),
+    ("build-remote", diagnosis.HOOK_FIX),
+    ("executing '", diagnosis.HOOK_FIX),
     (
         "getting attributes of path",
         "Nix's sandbox wants that file: install the package that has it (Debian: bash-static), or"
@@ -298,7 +277,7 @@ def _checked(
     try:
         yield from check(setup)
     except Exception as error:
-        yield diagnose_error(area, name, error)
+        yield diagnosis.diagnose_error(area, name, error)
 
 
 def _python(_setup: Setup) -> Iterator[Diagnosis]:
@@ -306,12 +285,6 @@ def _python(_setup: Setup) -> Iterator[Diagnosis]:
     # An older one than 3.11 would not have come this far.
     yield Diagnosis("python", "version", Health.FINE, platform.python_version())
     yield _compressors()
-    if importlib.util.find_spec("sigstore") is None:
-        said = "not installed: nothing can be signed or verified keyless"
-        fix = "pip install 'sigstore>=4,<5', unless you use keys alone"
-        yield Diagnosis("python", "sigstore", Health.WARNING, said, fix)
-    else:
-        yield Diagnosis("python", "sigstore", Health.FINE, "installed")
 
 
 def _compressors() -> Diagnosis:
@@ -341,9 +314,9 @@ def _nix(setup: Setup) -> Iterator[Diagnosis]:
     if not nix.is_at_hand():
         said = "not installed, or not on PATH"
         why = "recipes are evaluated, and their closures built, by Nix"
-        yield Diagnosis("nix", "version", Health.FALSE, said, INSTALL_NIX, why)
+        yield Diagnosis("nix", "version", Health.FALSE, said, diagnosis.INSTALL_NIX, why)
         return
-    yield judge_nix_version(nix.version())
+    yield diagnosis.judge_nix_version(nix.version())
     yield from _checked("nix", "settings", _settings, setup)
     try:
         try_build(nix)
@@ -357,7 +330,7 @@ def _settings(setup: Setup) -> Iterator[Diagnosis]:
     settings = settings_of(setup.nix)
     hook = settings.get("build-hook", "nix").split(" ")[0]
     linux = setup.system.startswith("linux")
-    yield from judge_settings(settings, linux=linux, hook_exists=_is_program(hook))
+    yield from diagnosis.judge_settings(settings, linux=linux, hook_exists=_is_program(hook))
 
 
 def _is_program(name: str) -> bool:
@@ -365,7 +338,7 @@ def _is_program(name: str) -> bool:
 
 
 def _no_build(error: Exception) -> Diagnosis:
-    found = diagnose_error("nix", "a build", error)
+    found = diagnosis.diagnose_error("nix", "a build", error)
     text = _ANSI.sub("", found.said)
     words = [line.strip() for line in text.splitlines()]
     reasons = [line for line in words if line.startswith("error:") and line != "error:"]
@@ -401,7 +374,7 @@ def _engines(setup: Setup) -> Iterator[Diagnosis]:
                 reasons[name] = why_no_start(name)
         except Exception as error:
             reasons[name] = f"it could not be asked: {error}"
-    yield from judge_engines(reasons)
+    yield from diagnosis.judge_engines(reasons)
     yield _namespaces()
     yield _mount()
 
@@ -458,4 +431,6 @@ def _disk(setup: Setup) -> Iterator[Diagnosis]:
                 file.write(b"nix-seed")
         except OSError as error:
             problem = error.strerror or str(error)
-        yield judge_room(Room(name, str(place), shutil.disk_usage(nearest).free, problem, variable))
+        yield diagnosis.judge_room(
+            diagnosis.Room(name, str(place), shutil.disk_usage(nearest).free, problem, variable)
+        )

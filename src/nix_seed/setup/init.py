@@ -247,12 +247,6 @@ def _policy(
     path, beside = f"{repository.prefix}trust.toml", f"{repository.prefix}trusted_root.json"
     old, old_root = read_text(repository.root / path), read_text(repository.root / beside)
     root = _root(old_root) or public_root()
-    if root is None:
-        notes.append(
-            "trust.toml is left out: its trusted root comes with Sigstore's library, "
-            "pip install 'sigstore>=4,<5'"
-        )
-        return {}
     workflow = init.workflow_of(forge, request.ref, repository.branch)
     before = init.keep_before(_parsed(old, path, now), workflow)
     if before.workflow is not None and request.force:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.events import Stage, tell
-from nix_seed.core.files import explained
+from nix_seed.core.files import explained, write_new
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.bundle import Bundle, Certificate, PublicKeyHint
 from nix_seed.formats.intoto.statement import Envelope, Signature, pae
@@ -182,17 +182,9 @@ def write_key_pair(signer: KeySigner, path: Path, passphrase: str | None = None)
                 f"{taken} exists already, and a key is never overwritten",
                 hint="choose another name, or move the old key away",
             )
-    _write_new(path, signer.pem(passphrase), 0o600)
-    _write_new(public, signer.public_key.pem, 0o644)
+    write_new(path, signer.pem(passphrase), 0o600)
+    write_new(public, signer.public_key.pem, 0o644)
     return public
-
-
-def _write_new(path: Path, text: bytes, mode: int) -> None:
-    # Exclusive, so that a key made meanwhile, or a symlink laid there, is not written through.
-    with explained(f"writing {path}"):
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with open(handle, "wb") as file:
-            file.write(text)
 
 
 def _passphrase_error(label: str, *, given: bool) -> InputError:

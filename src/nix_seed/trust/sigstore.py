@@ -1,4 +1,4 @@
-"""Sign and judge with Sigstore's own library, which is an extra and takes a while to load.
+"""Sign and judge with Sigstore's own library, which takes a while to load.
 
 It is imported only where a bundle has a certificate, or none but an identity is there to sign with.
 Judging is offline and needs no clock: a bundle says itself when it was signed. Signing takes an
@@ -49,12 +49,10 @@ class PublicRoot:
         return cls(text, keys.get(_REKOR))
 
 
-def public_root() -> PublicRoot | None:
-    """Return the root without asking the network; None where the library is not installed."""
-    try:
-        from sigstore.models import ClientTrustConfig
-    except ImportError:
-        return None
+def public_root() -> PublicRoot:
+    """Return the root without asking the network."""
+    from sigstore.models import ClientTrustConfig
+
     logging.getLogger("sigstore").addHandler(logging.NullHandler())  # its warnings go nowhere
     value = json.loads(ClientTrustConfig.production(offline=True).trusted_root._inner.to_json())
     return PublicRoot.of(value, json.dumps(value, indent=2) + "\n")
@@ -63,14 +61,6 @@ def public_root() -> PublicRoot | None:
 _PROMISE = re.compile(r"\bSCT\b")  # a signed certificate timestamp is no question of time
 _TIME = re.compile(r"time|timestamp|expired", re.IGNORECASE)
 _LOG = re.compile(r"log entry|inclusion|checkpoint|SET|hashedrekord|DSSE log", re.IGNORECASE)
-
-
-def needs_sigstore(doing: str) -> CouldNotCheck:
-    """Return the error for a missing library."""
-    return CouldNotCheck(
-        f"{doing} needs the library sigstore, which is not installed",
-        hint="install it with: pip install 'sigstore>=4,<5'",
-    )
 
 
 class SigstoreCheck:
@@ -133,14 +123,12 @@ class SameCertificate:
 def load_verifier(trusted_root: bytes | None, label: str) -> Verifier:
     """Return Sigstore's verifier for a trusted root; None is the public instance's.
 
-    Raises ``CouldNotCheck`` if the library is missing, ``InputError`` for another JSON.
+    Raises ``InputError`` for another JSON.
     """
-    try:
-        from sigstore.models import TrustedRoot
-        from sigstore.verify import Verifier
-        from sigstore_models.trustroot.v1 import TrustedRoot as Model
-    except ImportError as error:
-        raise needs_sigstore("judging a keyless signature") from error
+    from sigstore.models import TrustedRoot
+    from sigstore.verify import Verifier
+    from sigstore_models.trustroot.v1 import TrustedRoot as Model
+
     logging.getLogger("sigstore").addHandler(logging.NullHandler())  # its warnings go nowhere
     try:
         if trusted_root is None:
@@ -227,10 +215,8 @@ def _reason(reason: str) -> Ground:
 
 def ambient_token() -> str | None:
     """Return the OIDC token that the CI service offers, None outside of one."""
-    try:
-        from sigstore.oidc import IdentityError, detect_credential
-    except ImportError as error:
-        raise needs_sigstore("signing keyless") from error
+    from sigstore.oidc import IdentityError, detect_credential
+
     try:
         return detect_credential()
     except IdentityError as error:
@@ -327,8 +313,6 @@ def _explained(doing: str) -> Iterator[None]:
         yield
     except NixSeedError:
         raise
-    except ImportError as error:
-        raise needs_sigstore(doing) from error
     except Exception as error:
         # What a server answered, which the library's own errors drop, else the error's words.
         response = getattr(error.__cause__, "response", None)

@@ -12,10 +12,11 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
+from nix_seed.core.declared import Declared, at
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, NixFailed
 from nix_seed.core.events import Stage, tell
@@ -27,7 +28,7 @@ from nix_seed.flake.nix import DerivationReader, Nix
 from nix_seed.formats.nix.store_path import Derivation, StorePath, closure_in
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.image.read.safe_root import open_directory, remove
-from nix_seed.image.read.spec import RemoteSeed, read_seed
+from nix_seed.image.read.spec import RemoteSeed, open_seed_image
 from nix_seed.licences.rules.judge import Withheld, check_accepted
 from nix_seed.registry.open import AnyReference, Stores, choose_system, fetch
 from nix_seed.registry.store import Fetched, ImageStore
@@ -67,7 +68,7 @@ class LayerHydrated:
 
 
 @dataclass(frozen=True, slots=True)
-class Hydrated:
+class Hydrated(Declared):
     """What the store gained: *added* paths; *skipped* ones were valid before.
 
     *reused* of the added lay there already, left by an interrupted run. *nix* is a directory of
@@ -81,7 +82,7 @@ class Hydrated:
     added: tuple[StorePath, ...]
     skipped: tuple[StorePath, ...]
     reused: int
-    fetched: int
+    fetched: int = field(metadata=at("bytesFetched"))
     seconds: Seconds
     nix: Path | None
     whole: bool = True
@@ -118,16 +119,13 @@ def hydrate(
     start = time.perf_counter()
     outputs, accepted = options.get("outputs", ()), options.get("accepted", ())
     attr = options.get("attr")
-    source = stores.open(reference)
-    system = options.get("system") or _own_system()
-    chosen = choose_system(source, fetch(source, reference), system)
     tell(Stage("spec", f"reading what {reference} holds"))
-    seed = read_seed(str(reference), chosen, source)
+    seed = open_seed_image(stores, reference, options.get("system") or _own_system())
     lacking = seed.spec.withheld
     # To evaluate, as is done for outputs, is to fetch what evaluation reads.
     first = [item for item in lacking if not (outputs and item.derivation)]
     check_accepted(seed.spec.name, first, accepted)
-    run = _Run(source, seed, root, options)
+    run = _Run(seed.store, seed, root, options)
     with locked_store(root), explained(f"writing to {root / 'nix/store'}"):
         _recover(root)
         if outputs:
@@ -139,7 +137,7 @@ def hydrate(
         _recover(root)
     if lacking:
         run.complete(lacking, accepted, options.get("project", "."), attr)
-    return run.result(chosen.descriptor.digest, time.perf_counter() - start)
+    return run.result(seed.descriptor.digest, time.perf_counter() - start)
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,7 +237,7 @@ def prove_built(nix: Nix, built: Built, destination: Destination, cache: Path) -
     *cache* is where layers and unpacked images are kept.
     """
     flake = built.plan.evaluated.evaluation.flake
-    source = nix.root / str(flake.source).lstrip("/")
+    source = nix.at(flake.source)
     below = re.search(r"[?&]dir=([^&]+)", flake.url)
     with tempfile.TemporaryDirectory(prefix="nix-seed-") as directory:
         if destination.format != "oci":

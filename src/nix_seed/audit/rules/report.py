@@ -17,8 +17,8 @@ from typing import Final
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
 from nix_seed.core.values import dataclass
-from nix_seed.core.verdict import Severity
-from nix_seed.core.words import plural
+from nix_seed.core.verdict import Fate, Severity
+from nix_seed.core.words import plural, shortened
 from nix_seed.release.rules.answer import AuditFinding, Kind
 
 
@@ -45,9 +45,6 @@ class CopyStatus:
     name: str
     records: int
     lists: int
-
-
-_EXIT_CODES: Final = {Severity.ALARM: 1, Severity.UNCHECKED: 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +78,29 @@ class AuditReport:
     @property
     def clean(self) -> bool:
         """Whether everything was checked and nothing is false, by nobody's leave."""
-        return self.exit_code == 0 and self.accepted == 0
+        return self.fate is Fate.VERIFIED and self.accepted == 0
+
+    @property
+    def fate(self) -> Fate:
+        """The verdict: false where there is an alarm."""
+        if self.alarms:
+            return Fate.FALSE
+        return Fate.UNCHECKED if self.of(Severity.UNCHECKED) else Fate.VERIFIED
 
     @property
     def exit_code(self) -> int:
         """0 clean, 1 an alarm, 3 not everything could be checked."""
-        codes = [_EXIT_CODES[e.severity] for e in self.findings if e.severity in _EXIT_CODES]
-        return min(codes, default=0)
+        return self.fate.exit_code
 
     @property
     def reason(self) -> str:
         """The answer in one line."""
-        number = len(self.records)
-        releases = f"{number} record{'' if number == 1 else 's'}"
-        if self.exit_code == 0:
+        releases = plural(len(self.records), "record")
+        if self.fate is Fate.VERIFIED:
             warnings = len(self.of(Severity.WARNING))
             also = f"; warnings: {warnings}" if warnings else ""
             return f"{releases}, and nothing is false{also}"
-        found = self.of(Severity.ALARM if self.exit_code == 1 else Severity.UNCHECKED)
+        found = self.alarms or self.of(Severity.UNCHECKED)
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         return f"{releases}: {found[0].reason}{more}"
 
@@ -120,7 +122,7 @@ def accept(
     taken, heavy = [], 0
     for each in findings:
         if each.id in known:
-            heavy += each.severity in _EXIT_CODES
+            heavy += each.severity in (Severity.ALARM, Severity.UNCHECKED)
             taken.append(replace(each, severity=Severity.NOTICE, reason=f"accepted: {each.reason}"))
         else:
             taken.append(each)
@@ -305,7 +307,7 @@ def incidents_of(
 
 def verdict_sentence(found: AuditReport, incidents: Sequence[Incident]) -> str:
     """Return the answer in one line: of several *incidents*, what happened in the worst."""
-    if found.exit_code == 0 or not incidents:
+    if found.fate is Fate.VERIFIED or not incidents:
         return found.reason
     more = f" (and {len(incidents) - 1} more)" if len(incidents) > 1 else ""
     return f"{plural(len(found.records), 'record')}: {incidents[0].happened.rstrip('.')}{more}"
@@ -324,9 +326,7 @@ def _incident(about: Iterable[str], findings: Sequence[AuditFinding]) -> Inciden
     first = findings[0]
     guide = _NOTICES if first.severity is Severity.NOTICE else GUIDES[first.kind]
     names = [f"commit {each[:12]}" if _COMMIT.fullmatch(each) else short(each) for each in about]
-    some = ", ".join(names[:_MOST])
-    if names[_MOST:]:
-        some += f" and {len(names) - _MOST} more"
+    some = shortened(names, _MOST)
     sentence = guide.happened
     if len({line for line in first.evidence if line.startswith("root ")}) > 1:
         sentence = _TWICE.get(first.kind, sentence)

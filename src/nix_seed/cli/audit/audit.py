@@ -11,7 +11,7 @@ import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import FILE, option, progress, seed_command, together
-from nix_seed.cli.say import columns, error_lines, folded, say, say_verdict
+from nix_seed.cli.say import answer, error_lines, say
 from nix_seed.core.errors import NixSeedError
 from nix_seed.core.words import members, plural
 from nix_seed.formats.oci.reference import parse_reference
@@ -77,20 +77,15 @@ def question_of(options: dict[str, Any], *, ask: bool) -> AuditQuestion:
         policy=load_policy_of_then(options["policy_file"]),
         earlier=tuple(load_policy_of_then(each) for each in options["earlier"]),
         also=tuple(parse_reference(each) for each in options["also"]),
-        places=dict(_place(each) for each in options["logs"]),
+        places=dict(
+            shared.named_value("--log", each, "log=https://HOST") for each in options["logs"]
+        ),
         ask=ask,
         since=options["since"],
         whole=options["whole"],
         most=options["most_entries"] or MOST_ENTRIES,
         accepted=frozenset(options["accept"]),
     )
-
-
-def _place(text: str) -> tuple[str, str]:
-    name, equals, place = text.partition("=")
-    if not equals or not name or not place:
-        raise click.UsageError(f"--log {text}: ID=PLACE is wanted, as in log=https://HOST")
-    return name, place
 
 
 _MOST_RECORDS = 20
@@ -101,7 +96,7 @@ def audit_lines(found: AuditReport) -> Iterator[str]:
     from nix_seed.audit.rules.report import incidents_of, verdict_sentence
 
     incidents = incidents_of(found.findings, found.records)
-    yield f"verdict: {verdict_words(found).upper()}: {verdict_sentence(found, incidents)}"
+    yield f"verdict: {found.fate.value.upper()}: {verdict_sentence(found, incidents)}"
     for incident in incidents:
         yield ""
         yield from incident_lines(incident)
@@ -122,11 +117,6 @@ def audit_lines(found: AuditReport) -> Iterator[str]:
         yield f"  copy    {copy.name}: {read}"
     for log in found.logs:
         yield f"  log     {_log_words(log)}"
-
-
-def verdict_words(found: AuditReport) -> str:
-    """Return the verdict in the words that all commands use."""
-    return {0: "verified", 1: "checked and false"}.get(found.exit_code, "could not check")
 
 
 def incident_lines(incident: Incident) -> Iterator[str]:
@@ -155,10 +145,8 @@ def _log_words(log: LogStatus) -> str:
 
 def audit_json(found: AuditReport) -> dict[str, Any]:
     """Return the same as one object."""
-    return members(
-        found, "repository", "policies", "epoch", "exit_code", "before", words="reason"
-    ) | {
-        "verdict": verdict_words(found),
+    names = ("repository", "policies", "epoch", "exit_code", "before")
+    return members(found, *names, words="reason", verdict="fate") | {
         "records": [each.to_json() | members(each, "copies") for each in found.records],
         "copies": [members(each, "name", "records", listsRead="lists") for each in found.copies],
         "logs": [
@@ -180,7 +168,7 @@ def finding_json(finding: AuditFinding) -> dict[str, Any]:
 @option("--offline", "Ask nothing that is behind an address.")
 @option("--page FILE", "Write the report as a page for people, too.", type=FILE)
 @shared.json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Replay the ledger of releases from its first entry, and every log it rests on.
 
     Reported are: two roots for one commit; records that are missing, passed over or gone; entries
@@ -196,12 +184,9 @@ def command(as_json: bool, **options: Any) -> None:
     now = datetime.now(UTC)
     state = shared.state_of(options)
     question = question_of(options, ask=not options["offline"])
-    with progress(quiet=as_json):
+    with progress():
         found = audit(shared.stores_of(options), question, state, now)
-    if as_json:
-        say(audit_json(found))
-    else:
-        say_verdict("\n".join(folded(audit_lines(found), columns())))
+    answer(audit_json(found), audit_lines(found), verdict=True)
     if options["page"] is not None:
         _write_page(options["page"], found, now)
     click.get_current_context().exit(found.exit_code)

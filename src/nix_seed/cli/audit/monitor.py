@@ -13,16 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nix_seed.cli.audit.audit import (
-    audit_options,
-    finding_json,
-    incident_lines,
-    question_of,
-    verdict_words,
-)
+from nix_seed.cli.audit import audit as audits
 from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import json_option, state_of, stores_of
-from nix_seed.cli.say import error_lines, say
+from nix_seed.cli.say import error_lines, manner, say
 from nix_seed.core.errors import CouldNotCheck
 
 if TYPE_CHECKING:
@@ -35,7 +29,7 @@ _UNITS = {None: 1, "s": 1, "m": 60, "h": 3600}
 
 
 @seed_command("monitor")
-@audit_options
+@audits.audit_options
 @option("--interval TIME", "30s, 5m, 1h between audits.", default="5m")
 @option("--once", "Audit once, as `nix-seed audit` does, with the hook.")
 @option("--hook COMMAND", "Run it at each alarm: the finding is on its standard input, as JSON.")
@@ -47,7 +41,7 @@ _UNITS = {None: 1, "s": 1, "m": 60, "h": 3600}
     default=3,
 )
 @json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Audit as `nix-seed audit` does, every INTERVAL, reading only what is new; say only what is.
 
     Exit 1: an alarm. 3: for N audits in a row not everything could be checked, so nobody was
@@ -63,11 +57,11 @@ def command(as_json: bool, **options: Any) -> None:
         ended = monitor(
             _audit(options),
             lambda: not stop.wait(seconds),
-            _tell(as_json),
+            _tell,
             hook,
             Endurance(options["keep_going"], options["patience"], options["once"]),
         )
-    if not as_json:
+    if not manner().json:
         say(f"ended: {ended.reason}")
     click.get_current_context().exit(ended.exit_code)
 
@@ -81,7 +75,7 @@ def _audit(options: dict[str, Any]) -> Callable[[], AuditReport]:
     def run() -> AuditReport:
         # The policy is read anew: who runs this for months changes it.
         now = datetime.now(UTC)
-        question = question_of(options | {"whole": whole[0]}, ask=True)
+        question = audits.question_of(options | {"whole": whole[0]}, ask=True)
         report = audit(stores, question, state, now)
         whole[0] = False
         return report
@@ -89,35 +83,21 @@ def _audit(options: dict[str, Any]) -> Callable[[], AuditReport]:
     return run
 
 
-def _tell(as_json: bool) -> Callable[[Round], None]:
+def _tell(this: Round) -> None:
     from nix_seed.audit.rules.report import incidents_of
     from nix_seed.core.declared import time_text
 
-    def tell(this: Round) -> None:
-        now = time_text(datetime.now(UTC))
-        if as_json:
-            report = this.report
-            verdict = _failed_words(this) if report is None else verdict_words(report)
-            records = None if report is None else len(report.records)
-            new = [finding_json(each) for each in this.new]
-            value = {"time": now, "round": this.number, "verdict": verdict, "records": records}
-            say(value | {"new": new})
-            return
-        if this.number == 1 and this.report is not None:
-            say(f"{now} watching {this.report.repository}: {this.report.reason}")
-        known = () if this.report is None else this.report.records
-        for incident in incidents_of(this.new, known):
-            say(f"{now} " + "\n".join(incident_lines(incident)))
-
-    return tell
-
-
-def _failed_words(this: Round) -> str:
-    """Return the verdict of a round without a report, in the words that all commands use."""
-    from nix_seed.core.verdict import Severity
-
-    false = this.failure is not None and this.failure.severity is Severity.ALARM
-    return "checked and false" if false else "could not check"
+    now, report = time_text(datetime.now(UTC)), this.report
+    if manner().json:
+        records = None if report is None else len(report.records)
+        new = [audits.finding_json(each) for each in this.new]
+        value = {"time": now, "round": this.number, "verdict": this.fate.value}
+        say(value | {"records": records, "new": new})
+        return
+    if this.number == 1 and report is not None:
+        say(f"{now} watching {report.repository}: {report.reason}")
+    for incident in incidents_of(this.new, () if report is None else report.records):
+        say(f"{now} " + "\n".join(audits.incident_lines(incident)))
 
 
 def _hook(command: str | None) -> Callable[[AuditFinding], None]:
@@ -133,7 +113,7 @@ def _hook(command: str | None) -> Callable[[AuditFinding], None]:
     def call(finding: AuditFinding) -> None:
         if not words:
             return
-        text = json.dumps(finding_json(finding)).encode() + b"\n"
+        text = json.dumps(audits.finding_json(finding)).encode() + b"\n"
         try:
             call_hook(words, text, {"NIX_SEED_ALARM": finding.kind.value})
         except CouldNotCheck as error:

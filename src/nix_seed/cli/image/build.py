@@ -12,7 +12,7 @@ import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.say import say, say_lines, say_table
+from nix_seed.cli.say import answer, manner, say, say_lines, say_table
 from nix_seed.core.errors import InputError
 from nix_seed.core.files import cache_directory
 from nix_seed.core.words import human_size, members, plural, shortened
@@ -82,7 +82,7 @@ def repository_of(options: dict[str, Any], reference: str) -> tuple[Repository, 
     return shared.stores_of(options).repository(target), target
 
 
-def push(as_json: bool, options: dict[str, Any]) -> Pushed | None:
+def push(options: dict[str, Any]) -> Pushed | None:
     """Build into the registry, unless the image of this recipe is there already.
 
     Returns what was pushed. ``untagged``: it gets no name yet.
@@ -93,7 +93,7 @@ def push(as_json: bool, options: dict[str, Any]) -> Pushed | None:
         raise InputError("--push and -o or --format exclude each other", hint="leave one out")
     nix, request = shared.request_of(options)
     repository, target = repository_of(options, options["push"])
-    with progress(quiet=as_json):
+    with progress():
         evaluated = evaluate_request(nix, request)
         there = None if options["no_reuse"] else find_by_key(repository, evaluated, writing=True)
         fetched = (
@@ -104,9 +104,9 @@ def push(as_json: bool, options: dict[str, Any]) -> Pushed | None:
         if fetched is None:
             pushed, proof = _build_and_push(options, nix, evaluated, repository, target)
     if fetched is not None:
-        print_there(fetched, evaluated, target, as_json=as_json)
+        print_there(fetched, evaluated, target)
         return None
-    (pushed_json if as_json else print_pushed)(pushed, proof)
+    (pushed_json if manner().json else print_pushed)(pushed, proof)
     return pushed
 
 
@@ -262,18 +262,19 @@ def print_pushed(pushed: Pushed, proof: Proof | None) -> None:
     say_lines(lines)
 
 
-def print_there(
-    fetched: Fetched, evaluated: Evaluated, target: Reference, *, as_json: bool
-) -> None:
+def print_there(fetched: Fetched, evaluated: Evaluated, target: Reference) -> None:
     """Say that the registry has the image of this recipe already: nothing was built."""
     from nix_seed.formats.oci.manifest import ANNOTATION_NAR_HASH, ANNOTATION_TIER, Manifest
 
     digest = fetched.descriptor.digest
     reference = str(target.at(digest))
-    if not as_json:
-        say(f"nothing to build: the image of this recipe is there\n\nimage      {reference}")
-        say(f"digest     {digest}\ninput key  {evaluated.input_key}")
-        return
+    lines = [
+        "nothing to build: the image of this recipe is there",
+        "",
+        f"image      {reference}",
+        f"digest     {digest}",
+        f"input key  {evaluated.input_key}",
+    ]
     manifest = Manifest.parse(fetched.body, reference)
     value = {
         "built": False,
@@ -293,7 +294,7 @@ def print_there(
             for layer in manifest.layers
         ],
     }
-    say(value, indent=2)
+    answer(value, lines, indent=2)
 
 
 @seed_command("build")
@@ -319,7 +320,7 @@ def print_there(
 @option("--no-lock", "Do not take the flake's seed.lock for the base.")
 @shared.registry_options
 @shared.json_option
-def command(as_json: bool, **options: Any) -> Pushed | None:
+def command(**options: Any) -> Pushed | None:
     """Turn a flake into an image: a seed to build in, or a run image to ship.
 
     FLAKE is a directory or any flake reference, such as github:owner/repo; the flake needs no
@@ -330,9 +331,9 @@ def command(as_json: bool, **options: Any) -> Pushed | None:
     from nix_seed.image.request import evaluate_request
 
     if options["push"] is not None:
-        return push(as_json, options)
+        return push(options)
     nix, request = shared.request_of(options)
-    with progress(quiet=as_json):
+    with progress():
         evaluated = evaluate_request(nix, request)
         name = evaluated.evaluation.recipe.outline.name
         destination = _destination(options, name, evaluated.input_key)
@@ -343,7 +344,7 @@ def command(as_json: bool, **options: Any) -> Pushed | None:
         built = how.assemble(plan)
         reference = store_image(built, how.cache, destination)
         proof = prove(nix, built, destination, options["prove"])
-    if as_json:
+    if manner().json:
         build_json(built, reference, proof)
     else:
         print_build(built, reference, proof, cached=options["output"] is None)

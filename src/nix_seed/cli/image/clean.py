@@ -60,7 +60,7 @@ def command(**options: Any) -> None:
         "images written with -o, and what logs showed (~/.local/state/nix-seed), are not touched",
     )
     value = {"cache": str(cache), "freed": freed, "unpacked": len(roots), "kept": kept}
-    answer(value, "\n".join(lines))
+    answer(value, lines)
 
 
 _PLACES = {"layers": ("blobs",), "unpacked": ("roots", "mounted"), "images": ("images",)}

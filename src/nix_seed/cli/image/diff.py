@@ -9,7 +9,7 @@ import click
 
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of
-from nix_seed.cli.say import say
+from nix_seed.cli.say import answer
 from nix_seed.core.events import Stage, tell
 from nix_seed.core.words import members
 from nix_seed.formats.oci.reference import parse_reference
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @option("--diffoscope/--no-diffoscope", "Look into files, if it is there.", default=True)
 @registry_options
 @json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Show in which layers, store paths and files the images A and B differ.
 
     A dissenting builder's image is named, by digest, in the answer of `nix-seed verify`. Exit 1 if
@@ -40,7 +40,7 @@ def command(as_json: bool, **options: Any) -> None:
             parse_reference(options["theirs"]),
             diffoscope=options["diffoscope"],
         )
-    say(_json(found) if as_json else "\n".join(_lines(found)))
+    answer(_json(found), _lines(found))
     click.get_current_context().exit(0 if found.same else 1)
 
 

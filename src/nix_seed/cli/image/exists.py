@@ -7,7 +7,7 @@ import click
 from nix_seed.cli.command import progress, seed_command
 from nix_seed.cli.image.build import target_named
 from nix_seed.cli.options import image_options, json_option, registry_options, request_of, stores_of
-from nix_seed.cli.say import say
+from nix_seed.cli.say import answer, manner, say
 from nix_seed.core.events import Stage, tell
 
 
@@ -16,7 +16,7 @@ from nix_seed.core.events import Stage, tell
 @click.argument("reference", metavar="REF")
 @registry_options
 @json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Ask whether the repository REF has the image that FLAKE evaluates to.
 
     Evaluation, then one HEAD request; nothing is built. Exit code 0 if it is there, 1 if it is not.
@@ -34,11 +34,10 @@ def command(as_json: bool, **options: Any) -> None:
         tell(Stage("ask", f"asking {target.registry}"))
         found = find_by_key(opening.result(), evaluated)
     tag = tags_of(evaluated)[0]
-    if as_json:
+    if manner().json or found is not None:
+        digest = found and str(found.digest)
         value = {"exists": found is not None, "inputKey": evaluated.input_key, "tag": tag}
-        say(value | {"digest": str(found.digest) if found else None})
-    elif found is not None:
-        say(str(target.at(found.digest)))
+        answer(value | {"digest": digest}, str(target.at(found.digest)) if found else "")
     else:
         say(f"{target.at(tag)} is not there; nix-seed build --push makes it", err=True)
     click.get_current_context().exit(0 if found else 1)

@@ -8,7 +8,7 @@ import click
 
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import jobs_option, json_option, registry_options, stores_of
-from nix_seed.cli.say import say
+from nix_seed.cli.say import answer
 from nix_seed.core.events import Stage, tell
 from nix_seed.formats.oci.reference import parse_reference
 
@@ -36,7 +36,7 @@ from nix_seed.formats.oci.reference import parse_reference
 @jobs_option
 @registry_options
 @json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Publish at REF an index of IMAGEs, one for each system.
 
     Each image says itself for which system it is. Images that lie elsewhere are copied first; the
@@ -51,7 +51,7 @@ def command(as_json: bool, **options: Any) -> None:
     target = parse_reference(options["target"])
     images = [parse_reference(image) for image in (*options["images"], *options["more"])]
     systems = list(options["systems"])
-    with progress(quiet=as_json):
+    with progress():
         if options["flake"] is not None:
             keyed = _of_flake(options["flake"], evaluate=not images)
             systems += keyed
@@ -64,14 +64,11 @@ def command(as_json: bool, **options: Any) -> None:
         plan = IndexPlan(systems, options["tags"], about)
         done = build_index(stores, target, images, plan)
     reference = str(target.at(done.descriptor.digest))
-    if as_json:
-        members = {member.system: str(member.descriptor.digest) for member in done.members}
-        value = {"reference": reference, "digest": str(done.descriptor.digest)}
-        say(value | {"tags": list(done.tags), "systems": members})
-        return
-    say(f"{reference}\ntags: {', '.join(done.tags)}")
-    for member in done.members:
-        say(f"  {member.system:16} {member.descriptor.digest}")
+    members = {member.system: str(member.descriptor.digest) for member in done.members}
+    value = {"reference": reference, "digest": str(done.descriptor.digest)}
+    lines = [reference, f"tags: {', '.join(done.tags)}"]
+    lines += [f"  {system:16} {digest}" for system, digest in members.items()]
+    answer(value | {"tags": list(done.tags), "systems": members}, lines)
 
 
 def _of_flake(flake: str, *, evaluate: bool) -> dict[str, str | None]:
@@ -79,13 +76,11 @@ def _of_flake(flake: str, *, evaluate: bool) -> dict[str, str | None]:
     from nix_seed.flake.evaluate import declared_systems
     from nix_seed.flake.nix import Nix
     from nix_seed.image.request import Request, evaluate_request, tags_of
-    from nix_seed.image.rules.frames import Compressor
-    from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
 
     nix = Nix()
     found: dict[str, str | None] = dict.fromkeys(declared_systems(nix, flake))
     for system in found if evaluate else ():
-        request = Request(flake, "seed", Compressor.at_hand(), DEFAULT_BUDGET, system=system)
+        request = Request(flake, system=system)
         tell(Stage("system", f"evaluating {flake} for {system}"))
         found[system] = tags_of(evaluate_request(nix, request))[0]
     return found

@@ -9,7 +9,7 @@ import click
 
 from nix_seed.cli.command import progress, seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of
-from nix_seed.cli.say import say
+from nix_seed.cli.say import answer
 from nix_seed.core.events import Stage, tell
 from nix_seed.core.safe_text import safe_line
 from nix_seed.core.words import human_size, members, plural
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.argument("reference", metavar="IMAGE")
 @registry_options
 @json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Show IMAGE's tiers, layers, sizes, narHash and input key; of an index, each system's."""
     from nix_seed.image.inspect import InspectedImage, inspect
 
@@ -31,15 +31,13 @@ def command(as_json: bool, **options: Any) -> None:
         tell(Stage("read", f"reading {options['reference']}"))
         found = inspect(stores_of(options), parse_reference(options["reference"]))
     if isinstance(found, InspectedImage):
-        say(_json(found) if as_json else "\n".join(_lines(found)))
+        answer(_json(found), _lines(found))
         return
-    if as_json:
-        value = {"reference": found.reference, "digest": str(found.digest)}
-        say(value | {"images": [_json(image) for image in found.images]})
-        return
-    say(f"{found.reference}\n  index of {len(found.images)}: {found.digest}")
+    value = members(found, "reference", "digest")
+    lines = [found.reference, f"  index of {len(found.images)}: {found.digest}"]
     for image in found.images:
-        say("\n" + "\n".join(_lines(image)))
+        lines += ["", *_lines(image)]
+    answer(value | {"images": [_json(image) for image in found.images]}, lines)
 
 
 def _json(image: InspectedImage) -> dict[str, Any]:

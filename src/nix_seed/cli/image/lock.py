@@ -7,7 +7,7 @@ import click
 
 from nix_seed.cli.command import FILE, option, progress, seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of, trusted, verify_options
-from nix_seed.cli.say import say
+from nix_seed.cli.say import answer
 from nix_seed.core.events import Stage, tell
 from nix_seed.formats.oci.reference import parse_reference
 
@@ -18,25 +18,20 @@ from nix_seed.formats.oci.reference import parse_reference
 @verify_options
 @registry_options
 @json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Write which image REF, an index or one system's seed, is now, by digest.
 
     Commit the file: builds take what it names for their base, and consumers use it. Where there is
     a trust.toml, what is pinned must verify by it first.
     """
-    from nix_seed.core import canonical_json
     from nix_seed.core.files import write_output
     from nix_seed.image.index import make_lock
 
     stores, reference = stores_of(options), parse_reference(options["reference"])
-    with progress(quiet=as_json):
+    with progress():
         reference = trusted(options, stores, reference, None, Path())
         tell(Stage("read", f"reading {reference}"))
         lock = make_lock(stores, reference)
     write_output(options["output"], lock.dump())
-    if as_json:
-        say(canonical_json.loads(lock.dump(), label="the lock"))
-        return
-    for system, image in sorted(lock.systems.items()):
-        say(f"{system:16}{image.digest}")
-    say(f"\nwritten to {options['output']}: commit it")
+    images = [f"{system:16}{image.digest}" for system, image in sorted(lock.systems.items())]
+    answer(lock.to_json(), [*images, "", f"written to {options['output']}: commit it"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.image.build import base_of
 from nix_seed.cli.options import image_options, json_option, registry_options, request_of
-from nix_seed.cli.say import note, say, say_lines, say_table
+from nix_seed.cli.say import answer, manner, note, say, say_table
 from nix_seed.core.errors import InputError
 from nix_seed.core.safe_text import safe_line
 from nix_seed.core.words import human_size, members, plural, shortened
@@ -16,7 +16,6 @@ from nix_seed.core.words import human_size, members, plural, shortened
 if TYPE_CHECKING:
     from nix_seed.flake.evaluate import Evaluation
     from nix_seed.flake.nix import Nix
-    from nix_seed.flake.rules.names import PackageChange
     from nix_seed.formats.nix.store_path import StorePath
     from nix_seed.image.plan import Plan
     from nix_seed.image.rules.changes import Culprit, PlanDiff
@@ -36,7 +35,7 @@ _MOST = 3  # paths that are named of each layer
 )
 @option("--all", "Name every store path of each layer.", into="all_paths")
 @json_option
-def command(as_json: bool, why: str | None, **options: Any) -> None:
+def command(why: str | None, **options: Any) -> None:
     """Show how FLAKE's image would be laid into layers, without writing it.
 
     With --base, also what a consumer of that image would have to pull, and which flake input or
@@ -46,17 +45,17 @@ def command(as_json: bool, why: str | None, **options: Any) -> None:
     from nix_seed.image.request import evaluate_request
 
     nix, request = request_of(options)
-    with progress(quiet=as_json):
+    with progress():
         evaluated = evaluate_request(nix, request)
         _print_unseen(evaluated.evaluation)
         _print_fetched_anew(nix, evaluated.evaluation)
         _print_built_anew(nix, evaluated.evaluation)
         if why is not None:
-            _explain(nix, evaluated.evaluation, why, as_json)
+            _explain(nix, evaluated.evaluation, why)
             return
         base = base_of(options, nix, evaluated)
         plan = plan_image(nix, request, base, evaluated)
-    if as_json:
+    if manner().json:
         say(_json(plan), indent=2)
     else:
         _print(plan, None if options["all_paths"] else _MOST)
@@ -137,7 +136,7 @@ def _print_built_anew(nix: Nix, evaluation: Evaluation) -> None:
         )
 
 
-def _explain(nix: Nix, evaluation: Evaluation, target: str, as_json: bool) -> None:
+def _explain(nix: Nix, evaluation: Evaluation, target: str) -> None:
     from nix_seed.flake.nix import DerivationReader
     from nix_seed.flake.rules.why import explain
 
@@ -149,10 +148,8 @@ def _explain(nix: Nix, evaluation: Evaluation, target: str, as_json: bool) -> No
             hint="name a store path, a package (zlib or zlib-1.3), an output (packages.default)"
             " or an input",
         )
-    if as_json:
-        say({"why": [reason.to_json() for reason in reasons]}, indent=2)
-    else:
-        say_lines(line for reason in reasons for line in str(reason).split("\n"))
+    value = {"why": [reason.to_json() for reason in reasons]}
+    answer(value, "\n".join(map(str, reasons)), indent=2)
 
 
 def _size(plan: Plan, group: Group) -> int:
@@ -173,8 +170,7 @@ def _print(plan: Plan, most: int | None) -> None:
 
 def _holds(plan: Plan, paths: tuple[StorePath, ...], most: int | None) -> str:
     """Name the largest of *paths*, *most* of them."""
-    largest = sorted(paths, key=lambda path: (-plan.spec.paths[path].nar_size, path))
-    return shortened([path.name for path in largest], most)
+    return shortened([path.name for path in plan.spec.largest(paths)], most)
 
 
 def _summary(plan: Plan) -> Iterator[str]:
@@ -200,27 +196,13 @@ def _diff(base: str, diff: PlanDiff) -> Iterator[str]:
 
 def culprit_line(culprit: Culprit) -> str:
     """Return in one line who changed, what that drags along, and what it costs to pull."""
-    shown = shortened([_change(change) for change in culprit.roots], 5)
+    shown = shortened([change.words for change in culprit.roots], 5)
     who = f"input {culprit.cause} changed: {shown}" if culprit.cause_changed else shown
     drags = f", and {plural(len(culprit.dependents), 'dependent')}" if culprit.dependents else ""
     where = plural(len(culprit.layers), "layer")
     return f"{who}{drags}: {human_size(culprit.path_bytes)} in {where} of " + human_size(
         culprit.pull_bytes
     )
-
-
-def _change(change: PackageChange) -> str:
-    if change.old is None:
-        return f"{_name(change.new)} is new"
-    if change.new is None:
-        return f"{_name(change.old)} is gone"
-    if change.old.name == change.new.name:
-        return f"{_name(change.new)} was rebuilt"
-    return f"{_name(change.old)} -> {_name(change.new)}"
-
-
-def _name(path: StorePath | None) -> str:
-    return "" if path is None else path.name
 
 
 def _json(plan: Plan) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import progress, seed_command
-from nix_seed.cli.say import columns, say, table
+from nix_seed.cli.say import answer, columns, manner, say, table
 from nix_seed.core.safe_text import safe_line
 from nix_seed.core.words import members
 
@@ -25,7 +25,7 @@ _ORDER = ("withheld", "unknown", "redistributable")
 @shared.image_options
 @shared.registry_options
 @shared.json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Show under which licence everything in FLAKE's image is, and what is withheld.
 
     Of an image, in a registry or oci:DIR[:TAG], what the bill of materials attached to it says;
@@ -35,48 +35,42 @@ def command(as_json: bool, **options: Any) -> None:
 
     reference = shared.image_named(options["flake"])
     if reference is not None:
-        _of_image(reference, options, as_json)
+        _of_image(reference, options)
         return
     nix, request = shared.request_of(options)
-    with progress(quiet=as_json):
+    with progress():
         licences = licences_of_flake(nix, request)
-    if as_json:
-        found = licences.judgement
-        value = {
-            "paths": [_path_json(item) for item in _sorted(found.paths)],
-            "contradictions": [
-                members(item, "path", "licence", source="fetched") for item in found.conflicts
-            ],
-            "problem": licences.problem,
-        }
-        say(value, indent=2)
-    else:
-        say("\n".join(_lines(licences)))
+    found = licences.judgement
+    value = {
+        "paths": [_path_json(item) for item in _sorted(found.paths)],
+        "contradictions": [
+            members(item, "path", "licence", source="fetched") for item in found.conflicts
+        ],
+        "problem": licences.problem,
+    }
+    answer(value, _lines(licences), indent=2)
 
 
-def _of_image(reference: AnyReference, options: dict[str, Any], as_json: bool) -> None:
+def _of_image(reference: AnyReference, options: dict[str, Any]) -> None:
     from nix_seed.core.processes import current_system
-    from nix_seed.sbom.sbom import attached_licences, open_seed_image
+    from nix_seed.image.read.spec import open_seed_image
+    from nix_seed.sbom.sbom import attached_licences
 
     system = options["system"] or current_system()
     image = open_seed_image(shared.stores_of(options), reference, system)
     told, trouble = attached_licences(image)
     if trouble is not None:
         say(f"note: {trouble.message}", err=True)
-    if as_json:
-        value: dict[str, Any] = {
-            "withheld": _withheld_json(image.spec),
-            "unknown": [
-                {"path": str(item.path), "licence": item.licence or None}
-                for item in image.spec.unknown
-            ],
-        }
-        if told:
-            value["paths"] = [_path_json(item) for item in _sorted(told)]
-        say(value, indent=2)
-        return
-    say("\n".join(_table(told) if told else _withheld_lines(image.spec)))
+    value: dict[str, Any] = {
+        "withheld": _withheld_json(image.spec),
+        "unknown": [
+            {"path": str(item.path), "licence": item.licence or None} for item in image.spec.unknown
+        ],
+    }
     if told:
+        value["paths"] = [_path_json(item) for item in _sorted(told)]
+    answer(value, _table(told) if told else _withheld_lines(image.spec), indent=2)
+    if told and not manner().json:
         say(
             "as the attached bill of materials says; computed again: nix-seed sbom"
             f" {options['flake']} --flake FLAKE",

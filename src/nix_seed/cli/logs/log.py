@@ -10,7 +10,7 @@ import click
 
 from nix_seed.cli.command import option, seed_group
 from nix_seed.cli.options import json_option, state_directory
-from nix_seed.cli.say import say
+from nix_seed.cli.say import answer, manner, say
 from nix_seed.core.words import plural
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _ignore(method: str, path: str, status: int) -> None:
 @key_option
 @option("--last N", "Entries to list.", default=10)
 @json_option
-def _show(place: str, index: int | None, key: str | None, last: int, as_json: bool) -> None:
+def _show(place: str, index: int | None, key: str | None, last: int) -> None:
     """Show the newest checkpoint of the log at PLACE and its last entries, or the entry INDEX.
 
     What is shown has been proved to be in the log.
@@ -91,17 +91,15 @@ def _show(place: str, index: int | None, key: str | None, last: int, as_json: bo
     signed = reader.checkpoint()
     size = signed.head.size
     if index is not None:
-        say(reader.entry(index, signed).to_json(), indent=None if as_json else 2)
+        say(reader.entry(index, signed).to_json(), indent=None if manner().json else 2)
         return
     entries = list(reader.entries(signed, max(0, size - max(0, last))))
-    if as_json:
-        value = _checkpoint_json(reader, size, signed.head.root)
-        say(value | {"entries": [entry.to_json() for entry in entries]})
-        return
-    say(signed.dump().decode(), nl=False)
+    value = _checkpoint_json(reader, size, signed.head.root)
+    lines = signed.dump().decode().splitlines()
     for entry in entries:
         leaf = hashlib.sha256(b"\0" + entry.body).hexdigest()
-        say(f"{entry.index:6}  {entry.kind} {entry.version}  leaf {leaf[:16]}…")
+        lines.append(f"{entry.index:6}  {entry.kind} {entry.version}  leaf {leaf[:16]}…")
+    answer(value | {"entries": [entry.to_json() for entry in entries]}, lines)
 
 
 @command.command("check", short_help="Recompute a whole log; has it kept what it showed before?")
@@ -109,7 +107,7 @@ def _show(place: str, index: int | None, key: str | None, last: int, as_json: bo
 @key_option
 @option("--no-remember", "Neither compare with earlier checks nor keep.")
 @json_option
-def _check(place: str, key: str | None, no_remember: bool, as_json: bool) -> None:
+def _check(place: str, key: str | None, no_remember: bool) -> None:
     """Read every entry and tile of the log at PLACE and recompute its root.
 
     The checkpoint is compared with the last one seen: a log that rolled back, forked or shows
@@ -122,15 +120,14 @@ def _check(place: str, key: str | None, no_remember: bool, as_json: bool) -> Non
     report = check_log(reader, state)
     head = report.signed.head
     history = report.history.history.value if report.history else "first seen"
-    if as_json:
-        value = _checkpoint_json(reader, head.size, head.root)
-        say(value | {"history": history, "kinds": dict(report.kinds)})
-        return
+    value = _checkpoint_json(reader, head.size, head.root)
     entries = plural(head.size, "entry", "entries")
-    say(f"{reader.trusted.origin}: whole, {entries}, {plural(report.tiles, 'tile')}")
-    for kind, number in report.kinds:
-        say(f"  {number:6} {kind}")
-    say(f"since the last check: {'not remembered' if no_remember else history}")
+    lines = [
+        f"{reader.trusted.origin}: whole, {entries}, {plural(report.tiles, 'tile')}",
+        *(f"  {number:6} {kind}" for kind, number in report.kinds),
+        f"since the last check: {'not remembered' if no_remember else history}",
+    ]
+    answer(value | {"history": history, "kinds": dict(report.kinds)}, lines)
 
 
 def _reader(place: str, key: str | None) -> TileReader:

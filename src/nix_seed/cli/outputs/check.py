@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import FILE, option, progress, seed_command
-from nix_seed.cli.say import columns, folded, say, say_verdict, table
+from nix_seed.cli.say import answer, columns, table
 from nix_seed.core.words import members
 from nix_seed.formats.oci.reference import parse_reference
 
@@ -24,11 +23,6 @@ if TYPE_CHECKING:
 _MOST_SHOWN = 60  # lines
 
 
-def _file(option: str, about: str) -> Callable[[Any], Any]:
-    kind = FILE
-    return click.option(option, type=kind, metavar="FILE", help=about)
-
-
 @seed_command("check")
 @click.argument("commit")
 @option(
@@ -39,12 +33,12 @@ def _file(option: str, about: str) -> Callable[[Any], Any]:
 )
 @shared.policy_option("Whom to believe.")
 @option("--system SYSTEM", "Only what was built for this system.")
-@_file("--page", "Write the report as a page for people, too.")
-@_file("--badge", "Write how many outputs are reproducible as an SVG image.")
+@option("--page FILE", "Write the report as a page for people, too.", type=FILE)
+@option("--badge FILE", "Write how many outputs are reproducible as an SVG image.", type=FILE)
 @shared.state_option("Where what logs showed before is kept [~/.local/state/nix-seed].")
 @shared.registry_options
 @shared.json_option
-def check_command(as_json: bool, **options: Any) -> None:
+def check_command(**options: Any) -> None:
     """Show which outputs of COMMIT independent builders reproduced, and which differ.
 
     A difference is named where it begins, with its derivation and files, and not at what follows
@@ -60,14 +54,11 @@ def check_command(as_json: bool, **options: Any) -> None:
     commit = shared.commit_named(options["commit"])
     places = options["places"] or (shared.locked_image("where are the outputs kept?"),)
     references = [parse_reference(each) for each in places]
-    with progress(quiet=as_json):
+    with progress():
         state = shared.state_of(options)
         by = verifiers_of(loaded, shared.stores_of(options), state, ledgers=False)
         found = check_outputs(by, references, commit, options["system"])
-    if as_json:
-        say(report_json(found))
-    else:
-        say_verdict("\n".join(folded(report_lines(found), columns())))
+    answer(report_json(found), report_lines(found), verdict=True)
     _write(found, now, options["page"], options["badge"])
     click.get_current_context().exit(found.fate.exit_code)
 
@@ -130,9 +121,9 @@ def report_lines(found: OutputsReport) -> Iterator[str]:
 def _beginning(found: OutputFinding, systems: set[str]) -> Iterator[str]:
     yield f"the difference begins in {_name(found, systems)}"
     yield f"  derivation  {found.deriver or 'not stated'}"
-    for answer in found.answers:
-        yield f"  {answer.nar_hash}  {_who(answer)}"
-    if len({answer.seeds for answer in found.answers}) > 1:
+    for each in found.answers:
+        yield f"  {each.nar_hash}  {_who(each)}"
+    if len({each.seeds for each in found.answers}) > 1:
         yield "  they were built in different seeds"
     for file in found.files:
         yield f"  {file.file}: {file.how}"
@@ -149,5 +140,5 @@ def _name(found: OutputFinding, systems: set[str]) -> str:
     return found.label if len(systems) < 2 else f"{found.label} ({found.system})"
 
 
-def _who(answer: Any) -> str:
-    return ", ".join(answer.builders)
+def _who(said: Any) -> str:
+    return ", ".join(said.builders)

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from nix_seed.cli.command import option, seed_command
-from nix_seed.cli.options import answer_option, project_option, registry_options, stores_of
+from nix_seed.cli.options import json_option, project_option, registry_options, stores_of
 from nix_seed.cli.say import answer
 from nix_seed.core.words import human_size, members, plural
 from nix_seed.formats.oci.reference import parse_reference
@@ -18,7 +18,7 @@ from nix_seed.formats.oci.reference import parse_reference
 @option("--keep-tags", "Keep what was built from a tagged commit, too.")
 @project_option("The checkout whose tags are meant.")
 @registry_options
-@answer_option
+@json_option
 def clean_command(**options: Any) -> None:
     """Drop outputs from REF that nobody has pushed for long.
 

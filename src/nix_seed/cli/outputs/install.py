@@ -7,7 +7,7 @@ import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.say import answer, manner
+from nix_seed.cli.say import answer
 from nix_seed.formats.oci.reference import parse_reference
 
 
@@ -24,7 +24,7 @@ from nix_seed.formats.oci.reference import parse_reference
 )
 @shared.store_option
 @shared.registry_options
-@shared.answer_option
+@shared.json_option
 def command(**options: Any) -> None:
     """Take the output of COMMIT that was promoted as NAME into this machine's Nix store.
 
@@ -42,7 +42,7 @@ def command(**options: Any) -> None:
         options["place"] or shared.locked_image("where was the commit published?")
     )
     nix = shared.nix_of(options)
-    with progress(quiet=manner().json):
+    with progress():
         by = verifiers_of(loaded, shared.stores_of(options), shared.state_directory())
         found = verify_commit(by, place, Query(commit, system))
         output, released = promoted_output(by, [place], found, options["output"], system)

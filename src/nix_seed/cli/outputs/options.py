@@ -12,17 +12,14 @@ if TYPE_CHECKING:
 def seed_named(options: dict[str, Any], nix: Nix) -> BuiltIn:
     """Return the seed that ``--image`` names, or the one built here."""
     from nix_seed.cli.options import named_seed, open_seed
-    from nix_seed.image.read.spec import read_seed, read_spec
+    from nix_seed.image.read.spec import open_seed_image, read_spec
     from nix_seed.outputs.open import built_in
-    from nix_seed.registry.open import choose_system, fetch
 
     if options["image"] is None:
         image = open_seed(options, nix)
         return built_in(read_spec(image), image.digest)
-    stores, reference, system = named_seed(options)
-    store = stores.open(reference)
-    root = choose_system(store, fetch(store, reference), system)
-    return built_in(read_seed(str(reference), root, store).spec, root.descriptor.digest)
+    found = open_seed_image(*named_seed(options))
+    return built_in(found.spec, found.descriptor.digest)
 
 
 def branch_at_hand() -> str | None:

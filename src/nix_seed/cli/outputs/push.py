@@ -6,7 +6,7 @@ import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.say import answer, manner
+from nix_seed.cli.say import answer
 from nix_seed.cli.trust.options import attester_of, signer_of, signing_options
 from nix_seed.formats.oci.reference import parse_reference
 
@@ -22,7 +22,7 @@ from nix_seed.formats.oci.reference import parse_reference
 @shared.store_option
 @shared.jobs_option
 @shared.registry_options
-@shared.answer_option
+@shared.json_option
 def push_command(**options: Any) -> None:
     """Keep what this machine built of the project in the registry's REF, signed.
 
@@ -39,7 +39,7 @@ def push_command(**options: Any) -> None:
     signer = signer_of(options["key"], options["sigstore"])
     attester = attester_of(signer, options["builder"], options["policy_file"])
     nix = shared.nix_of(options)
-    with progress(quiet=manner().json):
+    with progress():
         done = push_outputs(
             OutputsTarget(shared.stores_of(options), target, nix),
             seed_named(options, nix),

@@ -1,13 +1,12 @@
 """``nix-seed outputs rebuild``."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.say import answer, manner
+from nix_seed.cli.say import answer
 from nix_seed.cli.trust.options import attester_of, signer_of, signing_options
 from nix_seed.formats.oci.reference import parse_reference
 
@@ -25,7 +24,7 @@ from nix_seed.formats.oci.reference import parse_reference
 @shared.accept_option
 @signing_options
 @shared.registry_options
-@shared.answer_option
+@shared.json_option
 def rebuild_command(**options: Any) -> None:
     """Build COMMIT's packages and checks again, in its verified seed, and push what came out.
 
@@ -40,7 +39,7 @@ def rebuild_command(**options: Any) -> None:
     from nix_seed.release.load import load_policy, verifiers_of
 
     policy_file = options["policy_file"] or DEFAULT_POLICY
-    loaded = load_policy(policy_file, datetime.now(UTC))
+    loaded = load_policy(policy_file)
     signer = signer_of(options["key"], options["sigstore"])
     attester = attester_of(signer, options["builder"], policy_file)
     target = parse_reference(options["target"])
@@ -52,7 +51,7 @@ def rebuild_command(**options: Any) -> None:
         options["source"],
         (*options["accept_licence"], *loaded.policy.licences),
     )
-    with progress(quiet=manner().json):
+    with progress():
         by = verifiers_of(loaded, shared.stores_of(options), shared.state_directory())
         done = rebuild(by, request, target, attester)
     answer(pushed_json(done), pushed_text(done))

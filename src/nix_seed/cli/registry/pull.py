@@ -6,7 +6,7 @@ import click
 
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import jobs_option, json_option, registry_options, stores_of
-from nix_seed.cli.say import say
+from nix_seed.cli.say import answer
 from nix_seed.core.errors import InputError
 from nix_seed.formats.oci.reference import LayoutReference, parse_reference
 
@@ -18,7 +18,7 @@ from nix_seed.formats.oci.reference import LayoutReference, parse_reference
 @jobs_option
 @registry_options
 @json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Copy the image or index REF into an OCI image layout on disk.
 
     Every byte is checked against its digest before it gets a name. The next try goes on from where
@@ -33,9 +33,9 @@ def command(as_json: bool, **options: Any) -> None:
             f"{target} is in a registry; pull copies to this machine",
             hint=f"nix-seed push {options['source']} {target}",
         )
-    with progress(quiet=as_json):
+    with progress():
         done = pull(
             stores_of(options), parse_reference(options["source"]), target, system=options["system"]
         )
     reference = str(target.at(done.tags[0]))
-    say(transferred_json(done, reference) if as_json else transferred_text(done, reference))
+    answer(transferred_json(done, reference), transferred_text(done, reference))

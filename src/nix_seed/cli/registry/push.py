@@ -9,7 +9,7 @@ import click
 
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import jobs_option, json_option, registry_options, stores_of
-from nix_seed.cli.say import say
+from nix_seed.cli.say import answer
 from nix_seed.core.errors import InputError
 from nix_seed.core.words import human_size, members
 from nix_seed.formats.oci.reference import Reference, parse_reference
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @jobs_option
 @registry_options
 @json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Copy IMAGE (oci:DIR[:TAG], or a reference) to the registry's REF.
 
     Only what the registry lacks is sent; the tag is moved when everything is there.
@@ -49,7 +49,7 @@ def command(as_json: bool, **options: Any) -> None:
         )
     stores, source = stores_of(options), parse_reference(options["source"])
     linked, first = options["mount_from"], None
-    with progress(quiet=as_json):
+    with progress():
         if options["evidence"]:
             # Whoever finds it by a tag finds what speaks for it as well: tags move last.
             bare = replace(target, tag=None)
@@ -58,7 +58,7 @@ def command(as_json: bool, **options: Any) -> None:
         done = push(stores, source, target, tags=options["tags"], mount_from=linked)
     done = done if first is None else replace(done, blobs=first.blobs)
     reference = str(target.at(done.root.digest))
-    say(transferred_json(done, reference) if as_json else transferred_text(done, reference))
+    answer(transferred_json(done, reference), transferred_text(done, reference))
 
 
 def transferred_json(done: Transferred, reference: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.say import say, say_lines
+from nix_seed.cli.say import answer
 from nix_seed.cli.sbom.sbom import sbom_option, sboms_of
 from nix_seed.cli.trust.options import attester_of, signer_of, signing_options
 from nix_seed.core.files import cache_directory
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @shared.store_option
 @shared.registry_options
 @shared.json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """State that IMAGE is what this machine built from the commit checked out in DIR.
 
     The facts come from the image, the Nix store and Git. The flake, evaluated at its commit, must
@@ -41,7 +41,7 @@ def command(as_json: bool, **options: Any) -> None:
     materials.
     """
     tree, attester = statement_of(options)
-    state(parse_reference(options["reference"]), tree, attester, options, as_json=as_json)
+    state(parse_reference(options["reference"]), tree, attester, options)
 
 
 def statement_of(options: dict[str, Any]) -> tuple[SourceTree, Attester]:
@@ -56,18 +56,13 @@ def statement_of(options: dict[str, Any]) -> tuple[SourceTree, Attester]:
 
 
 def state(
-    reference: AnyReference,
-    tree: SourceTree,
-    attester: Attester,
-    options: dict[str, Any],
-    *,
-    as_json: bool,
+    reference: AnyReference, tree: SourceTree, attester: Attester, options: dict[str, Any]
 ) -> None:
     """Attest the image and print what was stated."""
     from nix_seed.image.layer_cache import LayerCache
     from nix_seed.release.attest import Workshop, attest
 
-    with progress(quiet=as_json):
+    with progress():
         done = attest(
             Workshop(
                 shared.stores_of(options), shared.nix_of(options), LayerCache(cache_directory())
@@ -76,10 +71,7 @@ def state(
             tree,
             attester,
         )
-    if as_json:
-        say(_json(done))
-    else:
-        say_lines(_lines(done))
+    answer(_json(done), _lines(done))
 
 
 def _json(done: Attested) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import SeedGroup, option, progress
-from nix_seed.cli.say import say
+from nix_seed.cli.say import answer, say
 from nix_seed.core.digests import Digest
 from nix_seed.core.events import Stage, tell
 from nix_seed.core.words import members
@@ -55,7 +55,7 @@ def command() -> None:
 @shared.policy_history_option
 @shared.registry_options
 @shared.json_option
-def _show(what: str | None, as_json: bool, **options: Any) -> None:
+def _show(what: str | None, **options: Any) -> None:
     """Show what every ledger of the policy holds: for COMMIT, for the root ROOT, or at all.
 
     Exit 1 where one holds nothing of it, ledgers hold different things, or one holds two roots for
@@ -63,18 +63,16 @@ def _show(what: str | None, as_json: bool, **options: Any) -> None:
     audit` says.
     """
     found = {}
-    with progress(quiet=as_json):
+    with progress():
         for each in _ledgers(options):
             tell(Stage("read", f"reading the ledger {each.name}"))
             found[each.name] = _held(each, what)
-    if as_json:
-        shown = {name: [entry_json(each) for each in held] for name, held in found.items()}
-        say({"ledgers": shown})
-    else:
-        for name, held in found.items():
-            say(f"ledger {name}" if held else f"ledger {name}\n\nno release is in it")
-            for entry in held:
-                say("\n".join(["", *entry_lines(entry)]))
+    shown = {name: [entry_json(each) for each in held] for name, held in found.items()}
+    lines = []
+    for name, held in found.items():
+        lines += [f"ledger {name}", *([] if held else ["", "no release is in it"])]
+        lines += [line for entry in held for line in ("", *entry_lines(entry))]
+    answer({"ledgers": shown}, lines)
     wrong = [*_twice(found), *(_lacking(found) if what is not None else ())]
     if wrong:
         say("\n".join(wrong), err=True)

@@ -9,7 +9,7 @@ import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.say import say
+from nix_seed.cli.say import answer, say
 from nix_seed.cli.trust.options import key_option, signer_of, sigstore_option
 from nix_seed.core.errors import InputError
 from nix_seed.core.words import members
@@ -36,20 +36,11 @@ if TYPE_CHECKING:
     required=True,
 )
 @shared.policy_option("Whom to believe, which systems make a release, and who may promote.")
-@option(
-    "--policy-history FILE",
-    "An earlier policy, whose promoters' records the new one comes after; may be repeated.",
-    into="history",
-    multiple=True,
-)
+@shared.policy_history_option
 @key_option
 @sigstore_option
 @option("--tag TAG", "A further tag, moved last.", into="tags", multiple=True)
-@option(
-    "--evidence REF",
-    "Look for images and attestations in this repository as well; may be repeated.",
-    multiple=True,
-)
+@shared.evidence_option
 @shared.state_option("Where what logs and ledgers showed before is kept [~/.local/state/nix-seed].")
 @shared.jobs_option
 @option(
@@ -59,7 +50,7 @@ if TYPE_CHECKING:
 )
 @shared.registry_options
 @shared.json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Release COMMIT: every system's image that has the policy's quorum, under one Merkle root.
 
     Each quorum is verified from what logs hold. The record of the release is signed and logged;
@@ -80,7 +71,7 @@ def command(as_json: bool, **options: Any) -> None:
         [parse_reference(each) for each in options["evidence"]],
         (*tags, *options["tags"]),
     )
-    with progress(quiet=as_json):
+    with progress():
         by = verifiers_of(loaded, stores, shared.state_of(options))
         done = promote(
             by,
@@ -90,10 +81,10 @@ def command(as_json: bool, **options: Any) -> None:
                 signer_of(options["key"], options["sigstore"]),
                 open_logs(loaded.policy, loaded.directory, spare=True),
             ),
-            earlier_of(loaded, options["history"]),
+            earlier_of(loaded, options["earlier"]),
             _outputs(by, commit, place) if options["with_outputs"] else None,
         )
-    say(_json(done) if as_json else "\n".join(_lines(done, str(target))))
+    answer(_json(done), _lines(done, str(target)))
 
 
 def _outputs(by: Verifiers, commit: Commit, place: ReleasePlace) -> ChooseOutputs:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.options import answer_option, registry_options, store_option, stores_of
+from nix_seed.cli.options import (
+    json_option,
+    made_options,
+    registry_options,
+    store_option,
+    stores_of,
+)
 from nix_seed.cli.release.attest import state, statement_of
 from nix_seed.cli.say import manner, say
 from nix_seed.cli.sbom.sbom import sbom_option
@@ -31,26 +37,20 @@ if TYPE_CHECKING:
     default=".",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
 )
-@option("--attr NAME", "Attribute made by mkSeed or mkRun [seed, run].")
-@option(
-    "--kind",
-    "An image to build in, or to ship, in a repository of its own.",
-    type=click.Choice(["seed", "run"]),
-    default="seed",
-)
-@option("--system SYSTEM", "Nix system [this machine's].")
+@made_options
 @option("--builder ID", "This builder's id in the policy [the signer's].")
 @signing_options
 @sbom_option
 @store_option
 @registry_options
-@answer_option
+@json_option
 def command(reference: str, **options: Any) -> None:
     """Build the checkout in DIR, store its image as IMAGE, and attest that.
 
     IMAGE is a tag in a registry, or oci:DIR:TAG. Every layer is made anew from this machine's
     store, whatever others pushed before: only what one has made oneself is worth attesting. In a
     registry it gets its tags last: whoever finds it by a name finds its builder's word as well.
+    Images to build in, and images to ship, go to repositories of their own.
     """
     from nix_seed.cli.image.build import command as build
 
@@ -69,10 +69,9 @@ def command(reference: str, **options: Any) -> None:
     if asked.json:
         asked.parts = []
     how = {"system": options["system"], "kind": options["kind"], "no_reuse": True}
-    how["as_json"] = asked.json
     pushed = ctx.invoke(build, flake=flake, **how, **where, **shared)
     image = parse_reference(pushed.reference) if pushed else target
-    state(image, tree, attester, options, as_json=asked.json)
+    state(image, tree, attester, options)
     tags = _name(pushed, reference, options) if pushed else ()
     if asked.json:
         built, attested = asked.parts or []

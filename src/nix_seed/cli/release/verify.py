@@ -10,7 +10,7 @@ import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.say import columns, folded, say, say_verdict
+from nix_seed.cli.say import answer, say
 from nix_seed.core.words import human_size, members, plain, plural
 from nix_seed.formats.oci.reference import LayoutReference, parse_reference
 
@@ -272,16 +272,12 @@ def _detail_json(detail: DissentDetail) -> dict[str, Any]:
     "Use what `nix-seed export` put there, and no network.",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
 )
-@option(
-    "--evidence REF",
-    "Look for attestations in this repository as well; may be repeated.",
-    multiple=True,
-)
+@shared.evidence_option
 @shared.state_option("Where what logs showed before is kept [~/.local/state/nix-seed].")
 @option("--no-state", "Neither compare with that nor keep any of it.")
 @shared.registry_options
 @shared.json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Check by the policy that IMAGE is what independent builders got from its commit.
 
     Where the policy knows promoters, it must also have been promoted: as one of its commit's
@@ -294,8 +290,8 @@ def command(as_json: bool, **options: Any) -> None:
     from nix_seed.release.load import verifiers_of
 
     loaded = shared.policy_of(options)
-    answer, reference, query = _question(options)
-    with progress(quiet=as_json):
+    verify, reference, query = _question(options)
+    with progress():
         by = verifiers_of(
             loaded,
             shared.stores_of(options),
@@ -303,7 +299,7 @@ def command(as_json: bool, **options: Any) -> None:
             ask=options["offline"] is None,
             ledgers=not options["no_ledgers"],
         )
-        found = answer(by, reference, query)
+        found = verify(by, reference, query)
         output = None
         if options["output"] is not None:
             output = _output(by, (reference, *query.evidence), found, options)
@@ -312,14 +308,11 @@ def command(as_json: bool, **options: Any) -> None:
     if options["no_ledgers"] and loaded.policy.ledgers:
         names = ", ".join(each.id for each in loaded.policy.ledgers)
         say(f"notice: --no-ledgers: whether {names} holds it was not asked", err=True)
-    if as_json:
-        more = {} if output is None else {"output": output.to_json()}
-        say(verification_json(found) | more)
-    else:
-        lines = verification_lines(found, loaded.policy.source)
-        say_verdict("\n".join(folded(lines, columns())))
-        if output is not None:
-            say(f"{options['output']}: {output.path} {output.nar_hash}")
+    value, lines = verification_json(found), [*verification_lines(found, loaded.policy.source)]
+    if output is not None:
+        value["output"] = output.to_json()
+        lines.append(f"{options['output']}: {output.path} {output.nar_hash}")
+    answer(value, lines, verdict=True)
     click.get_current_context().exit(found.exit_code)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +25,14 @@ if TYPE_CHECKING:
 )
 @option("--commit HASH", "The commit it must be of [any the builders name].")
 @option("--deep", "With --policy: read every layer as well.")
-@option("--evidence REF", "Look for attestations here, too.", multiple=True)
+@shared.evidence_option
 @option("--flake FLAKE", "What it was built from: judge its licences.")
 @option("--attr NAME", "Of the flake: attribute made by mkSeed or mkRun.")
 @option("--system SYSTEM", "Of an index, this system's [this machine's].")
 @option("--no-roots", "Do not follow the image to its trust roots.")
 @shared.store_option
 @shared.registry_options
-@shared.answer_option
+@shared.json_option
 def command(**options: Any) -> None:
     """Write one self-contained page about IMAGE.
 
@@ -74,7 +73,6 @@ def _check(options: dict[str, Any]) -> None:
 
 def _request(options: dict[str, Any]) -> ReportRequest:
     from nix_seed.core.processes import current_system
-    from nix_seed.flake.nix import Nix
     from nix_seed.release.load import load_policy
     from nix_seed.release.verify import Query
     from nix_seed.report.report import ReportRequest
@@ -83,14 +81,14 @@ def _request(options: dict[str, Any]) -> ReportRequest:
     flake, attr = shared.flake_and_attr(options["flake"] or ".", options["attr"])
     return ReportRequest(
         stores=shared.stores_of(options),
-        nix=Nix(store=options["store"] and options["store"].absolute()),
+        nix=shared.nix_of(options),
         reference=parse_reference(options["reference"]),
         system=options["system"] or current_system(),
         base=None if base is None else parse_reference(base),
         named=options["flake"],
         flake=flake,
         attr=attr,
-        policy=None if policy is None else load_policy(policy, datetime.now(UTC)),
+        policy=None if policy is None else load_policy(policy),
         query=Query(
             options["commit"] and shared.commit_named(options["commit"]),
             deep=options["deep"],

@@ -11,7 +11,7 @@ import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.say import say, say_lines
+from nix_seed.cli.say import answer
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.events import Stage, tell
 from nix_seed.core.words import human_size, members, plain, plural
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 @seed_command("roots")
 @click.argument("what", default=".", metavar="[FLAKE|REF]")
 @option("--outputs", "Of a flake: its own outputs, not its image.")
-@option("--attr NAME", "Attribute made by mkSeed or mkRun [seed, run].")
-@option("--kind", type=click.Choice(["seed", "run"]), default="seed")
-@option("--system SYSTEM", "Nix system [this machine's].")
+@shared.made_options
 @option("--why PATH", "The shortest way from the image to PATH.", type=str)
 @option(
     "--policy RULES|FILE",
@@ -38,7 +36,7 @@ if TYPE_CHECKING:
 @shared.store_option
 @shared.registry_options
 @shared.json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Follow the derivations of FLAKE's image, or of the image REF, to their ends.
 
     Binaries that are executed and were not built; fetched and added files that hold machine code;
@@ -49,19 +47,16 @@ def command(as_json: bool, **options: Any) -> None:
 
     policy = None if options["policy"] is None else _policy(options["policy"])
     nix = shared.nix_of(options)
-    with progress(quiet=as_json):
+    with progress():
         roots, unknown = _roots(nix, options)
         if options["why"] is not None:
             way = _way(roots, options["why"])
-            text = "\n".join(f"{'  ' * depth}{path}" for depth, path in enumerate(way))
-            say({"why": [str(path) for path in way]} if as_json else text)
+            lines = (f"{'  ' * depth}{path}" for depth, path in enumerate(way))
+            answer({"why": [str(path) for path in way]}, lines)
             return
         report = report_roots(nix, roots, unknown)
     verdict = None if policy is None else evaluate_roots(policy, report.findings)
-    if as_json:
-        say(_json(report, verdict), indent=2)
-    else:
-        say_lines(_lines(report))
+    answer(_json(report, verdict), _lines(report), indent=2)
     _judge(policy, verdict)
 
 
@@ -81,8 +76,8 @@ def _policy(text: str) -> RootsPolicy:
 def _roots(nix: Nix, options: dict[str, Any]) -> tuple[Roots, tuple[StorePath, ...]]:
     from nix_seed.core.processes import current_system
     from nix_seed.flake.evaluate import evaluate_flake
+    from nix_seed.image.read.spec import open_seed_image
     from nix_seed.roots import roots
-    from nix_seed.sbom.sbom import open_seed_image
 
     what = options["what"]
     tell(Stage("evaluate", f"reading {what}"))

@@ -21,14 +21,15 @@ from nix_seed.formats.oci.reference import LayoutReference
 if TYPE_CHECKING:
     from nix_seed.flake.evaluate import Evaluation
     from nix_seed.flake.nix import Nix
+    from nix_seed.image.read.spec import SeedImage
     from nix_seed.registry.open import AnyReference
-    from nix_seed.sbom.sbom import Format, SeedImage
+    from nix_seed.sbom.sbom import Format
 
 _FORMATS: tuple[Format, ...] = ("cyclonedx", "spdx")
 
 sbom_option = option(
     "--sbom",
-    "Attach a bill of materials in this format; again for more [all that are installed].",
+    "Attach a bill of materials in this format; again for more [all].",
     into="sboms",
     multiple=True,
     type=click.Choice([*_FORMATS, "none"]),
@@ -36,16 +37,9 @@ sbom_option = option(
 
 
 def sboms_of(given: Sequence[str]) -> tuple[Format, ...] | None:
-    """Return the formats that ``--sbom`` names; None where it is not given.
-
-    ``InputError`` for one that cannot be written, before anything else is done.
-    """
-    from nix_seed.sbom.sbom import check_cyclonedx
-
+    """Return the formats that ``--sbom`` names; None where it is not given."""
     if "none" in given and len(set(given)) > 1:
         raise InputError("--sbom none goes with no other format")
-    if "cyclonedx" in given:
-        check_cyclonedx()
     return tuple(form for form in _FORMATS if form in given) if given else None
 
 
@@ -64,12 +58,10 @@ def sboms_of(given: Sequence[str]) -> tuple[Format, ...] | None:
 @option("-o, --output FILE", "Write it there [standard output].", type=FILE)
 @option("--attached", "The one attached to IMAGE, verified against it.")
 @option("--attached-digest DIGEST", "Of several that are, the one meant.")
-@option("--attr NAME", "Attribute made by mkSeed or mkRun [seed, run].")
-@option("--kind", type=click.Choice(["seed", "run"]), default="seed")
-@option("--system SYSTEM", "Nix system [this machine's].")
+@shared.made_options
 @shared.store_option
 @shared.registry_options
-@shared.answer_option
+@shared.json_option
 def command(what: str, form: Format, output: Path | None, **options: Any) -> None:
     """Write what is in the image built here of FLAKE, or in IMAGE: every store path, with its hash.
 
@@ -110,7 +102,7 @@ def _check(what: str, is_flake: bool, options: dict[str, Any]) -> None:
 
 def _opened(reference: AnyReference, options: dict[str, Any]) -> SeedImage:
     from nix_seed.core.processes import current_system
-    from nix_seed.sbom.sbom import open_seed_image
+    from nix_seed.image.read.spec import open_seed_image
 
     return open_seed_image(
         shared.stores_of(options), reference, options["system"] or current_system()
@@ -154,13 +146,9 @@ def _offer(image: SeedImage, form: Format) -> None:
 
 def _of_flake(what: str, form: Format, options: dict[str, Any]) -> bytes:
     from nix_seed.image.request import Request, evaluate_request
-    from nix_seed.image.rules.frames import Compressor
-    from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
 
     flake, attr = shared.flake_and_attr(what, options["attr"])
-    request = Request(
-        flake, options["kind"], Compressor.at_hand(), DEFAULT_BUDGET, attr, options["system"]
-    )
+    request = Request(flake, options["kind"], attr=attr, system=options["system"])
     nix = shared.nix_of(options)
     evaluated = evaluate_request(nix, request)
     kept = LayoutReference(str(cache_directory() / "images"), tag=evaluated.input_key)

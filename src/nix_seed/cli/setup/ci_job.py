@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,7 +104,7 @@ class CiJob:
             return None
         from nix_seed.release.load import load_policy
 
-        return load_policy(path, datetime.now(UTC))
+        return load_policy(path)
 
     @cached_property
     def stores(self) -> Stores:
@@ -151,15 +150,13 @@ class CiJob:
     def request(self) -> Request:
         """Return the request for the seed of the flake."""
         from nix_seed.image.request import Request
-        from nix_seed.image.rules.frames import Compressor
 
         layers = self.options["layers"] or "64"
         if not layers.isascii() or not layers.isdigit():
             raise InputError(f"layers is {layers!r}, which is no number")
         check_budget(int(layers))
         directory, system = str(self.flake.directory), self.options.get("system") or None
-        compressor = Compressor.at_hand()
-        return Request(directory, "seed", compressor, int(layers), self.flake.attr, system)
+        return Request(directory, budget=int(layers), attr=self.flake.attr, system=system)
 
     def signer(self) -> Signer | None:
         """Return who signs; ``InputError`` names the permission or secret that lacks."""

@@ -119,8 +119,8 @@ def use_summary(used: Used, setup: float | None = None, served: ServedOutputs | 
         parts.append(_time_to_first_build(used, setup))
         rows = (
             ("fetched", human_size(sum(each.fetched for each in used.fills))),
-            ("new", plural(sum(each.added for each in used.fills), "store path")),
-            ("there before", plural(used.fills[0].skipped, "store path")),
+            ("new", plural(sum(len(each.added) for each in used.fills), "store path")),
+            ("there before", plural(len(used.fills[0].skipped), "store path")),
         )
         parts.append(table("What came", ("", ""), rows))
     if used.verification is not None:

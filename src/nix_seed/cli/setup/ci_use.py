@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nix_seed.cli.options import accepted_licences, state_directory
@@ -22,11 +21,12 @@ from nix_seed.registry.open import AnyReference
 from nix_seed.registry.rules.lock import LOCK_NAME
 from nix_seed.registry.store import Fetched
 from nix_seed.setup import ci_host
-from nix_seed.setup.ci_use import Actions, Filled, NotPromoted, SeedSearch, Used
+from nix_seed.setup.ci_use import Actions, NotPromoted, SeedSearch, Used
 from nix_seed.setup.rules.ci_inputs import parse_list, parse_names, parse_switch
 
 if TYPE_CHECKING:
     from nix_seed.release.rules.answer import Verification
+    from nix_seed.use.hydrate import Hydrated
 
 
 def use(options: dict[str, Any]) -> None:
@@ -109,7 +109,7 @@ def fill(
     image: AnyReference,
     system: str,
     found: Fetched | None = None,
-) -> Filled:
+) -> Hydrated:
     """Mount or unpack *image*: in this process where the store is ours, else by sudo.
 
     *found* is its manifest, where that is here already.
@@ -132,7 +132,7 @@ def fill(
         if lazy and os.geteuid() == 0:
             place = hydrating.Place(system=system, found=found)
             done = hydrating.mount_if_possible(job.stores, image, place, complete=complete)
-        done = done or hydrating.hydrate(
+        return done or hydrating.hydrate(
             job.stores,
             image,
             outputs=outputs,
@@ -140,10 +140,6 @@ def fill(
             accepted=accepted_licences(accepted, project.policy),
             project=str(project.directory),
             attr=project.attr,
-        )
-        added, skipped = len(done.added), len(done.skipped)
-        return Filled(
-            added, skipped, done.fetched, done.nar_hash, done.seconds, done.nix, done.whole
         )
     # What is named by digest was verified before, by the policy that was asked for.
     how = how if lazy else ["--eager"]
@@ -153,42 +149,31 @@ def fill(
     arguments += [f"--attr={project.attr}"] if project.attr else []
     # For the licences that it accepts.
     arguments += [f"--policy={project.policy.absolute()}"] if project.policy else []
-    return _filled(_by_root(job, arguments))
+    return _by_root(job, arguments)
 
 
-def _mounted_by_root(job: CiJob, image: AnyReference, arguments: list[str]) -> Filled | None:
+def _mounted_by_root(job: CiJob, image: AnyReference, arguments: list[str]) -> Hydrated | None:
     """Have root mount *image* in a store that stays ours; None where it has to be unpacked."""
     from nix_seed.use.mount.linux import why_not_here
 
     if why_not_here() is not None:
         return None
     try:
-        return _filled(_by_root(job, ["mount", str(image), "--json", "--no-verify", *arguments]))
+        return _by_root(job, ["mount", str(image), "--json", "--no-verify", *arguments])
     except NixSeedError as error:
         # Unpacking needs no root, and finds out by itself whatever may be wrong with the image.
         job.host.say(f"nix-seed: unpacking, not mounting: {error.message}")
         return None
 
 
-def _by_root(job: CiJob, arguments: list[str]) -> Any:
+def _by_root(job: CiJob, arguments: list[str]) -> Hydrated:
+    from nix_seed.use.hydrate import Hydrated
+
     ca_file = job.options["ca_file"]
     arguments += [f"--ca-file={ca_file}"] if ca_file else []
     arguments += ["--username", job.user, "--password-stdin"] if job.token else []
-    return processes.run_as_root(arguments, f"{job.token}\n")
-
-
-def _filled(value: Any) -> Filled:
-    from nix_seed.use.hydrate import Seconds
-
-    return Filled(
-        added=len(value["added"]),
-        skipped=len(value["skipped"]),
-        fetched=value["bytesFetched"],
-        nar_hash=value["narHash"],
-        seconds=Seconds(**value["seconds"]),
-        nix=None if value["nix"] is None else Path(value["nix"]),
-        whole=value["whole"],
-    )
+    said = processes.run_as_root(arguments, f"{job.token}\n")
+    return Hydrated.from_json(said, f"what nix-seed {arguments[0]} printed")
 
 
 def pass_on(job: CiJob, used: Used, served: ServedOutputs | None = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.say import LEAST, columns, hanging, say, say_styled
+from nix_seed.cli.say import LEAST, columns, hanging, manner, say, say_styled
 from nix_seed.core.files import cache_directory
 from nix_seed.core.safe_text import safe_line
 from nix_seed.core.words import plural
@@ -53,7 +52,7 @@ _WAYS = ["bwrap", "podman", "docker", "github"]
 @option("-v, --verbose", "Show what is fine with all it said, too.")
 @shared.registry_options
 @shared.json_option
-def command(as_json: bool, image: str | None, verbose: bool, **options: Any) -> None:
+def command(image: str | None, verbose: bool, **options: Any) -> None:
     """Check this machine's set-up; or, inside IMAGE, all that it must do to be built in.
 
     Every failure comes with its fix; nothing is changed. Exit 0: all is well, or only warnings.
@@ -66,14 +65,9 @@ def command(as_json: bool, image: str | None, verbose: bool, **options: Any) -> 
     with progress(quiet=True):
         found = _machine(options) if image is None else _image(image, options)
     code = exit_code(found)
-    if as_json:
-        value = {
-            "image": image,
-            "diagnoses": [each.to_json() for each in found],
-            "counts": _counts(found),
-            "exitCode": code,
-        }
-        say(value)
+    if manner().json:
+        diagnoses = [each.to_json() for each in found]
+        say({"image": image, "diagnoses": diagnoses, "counts": _counts(found), "exitCode": code})
     else:
         say_styled("\n".join(_lines(found, verbose)))
     click.get_current_context().exit(code)
@@ -88,22 +82,10 @@ def _machine(options: dict[str, Any]) -> Sequence[Diagnosis]:
 
 
 def _reach(options: dict[str, Any]) -> Reach:
-    from nix_seed.flake.checkout import DEFAULT_POLICY
-    from nix_seed.registry.credentials import Keyring
     from nix_seed.setup.doctor import Reach
 
-    policy = options["policy_file"]
-    if policy is None and DEFAULT_POLICY.is_file():
-        policy = DEFAULT_POLICY
-    stores = shared.stores_of(options)
-    return Reach(
-        datetime.now(UTC),
-        stores.keyring or Keyring(dict(os.environ), Path.home()),
-        policy,
-        options["registries"],
-        stores.plain_http,
-        stores.ca_file,
-    )
+    policy = shared.policy_used(options, Path())
+    return Reach(datetime.now(UTC), shared.stores_of(options), policy, options["registries"])
 
 
 def _image(image: str, options: dict[str, Any]) -> Sequence[Diagnosis]:

@@ -12,7 +12,7 @@ import click
 
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import json_option
-from nix_seed.cli.say import columns, folded, say, say_styled
+from nix_seed.cli.say import answer, columns, folded, manner, say_styled
 from nix_seed.core.errors import InputError
 from nix_seed.core.safe_text import safe_line
 
@@ -53,7 +53,7 @@ _WORDS = {
 @option("-y, --yes", "Write without asking.")
 @option("-n, --dry-run", "Only show what would be written.")
 @json_option
-def command(directory: Path, as_json: bool, yes: bool, dry_run: bool, **options: Any) -> None:
+def command(directory: Path, yes: bool, dry_run: bool, **options: Any) -> None:
     """Prepare the repository of the flake in DIR for seeds in CI.
 
     Shows what would be written, as a diff, and asks. A file that is there and differs is kept.
@@ -67,6 +67,7 @@ def command(directory: Path, as_json: bool, yes: bool, dry_run: bool, **options:
     with progress(quiet=True):
         plan = plan_init(request, Nix(), datetime.now(UTC))
     lines = flake_lines(request.ref) if options["flake"] else ()
+    as_json = manner().json
     if not as_json:
         say_styled("\n".join(_lines(plan, lines)))
     write = bool(plan.to_write) and not dry_run
@@ -80,10 +81,7 @@ def command(directory: Path, as_json: bool, yes: bool, dry_run: bool, **options:
         write = click.confirm(f"Write {_count(plan.to_write)}?", err=True)
     if write:
         carry_out(plan)
-    if as_json:
-        say(_json(plan, lines, written=write))
-    else:
-        say("\n".join(_end(plan, written=write)))
+    answer(_json(plan, lines, written=write), _end(plan, written=write))
 
 
 def _request(directory: Path, options: dict[str, Any]) -> InitRequest:

@@ -10,8 +10,9 @@ import click
 
 from nix_seed.cli.command import option, seed_group
 from nix_seed.cli.options import json_option
-from nix_seed.cli.say import say, warn
+from nix_seed.cli.say import answer, manner, say, warn
 from nix_seed.core.errors import CouldNotCheck
+from nix_seed.core.words import members
 
 if TYPE_CHECKING:
     from nix_seed.logs.rules.signer import PublicKey
@@ -38,7 +39,7 @@ def command() -> None:
     default=_ALGORITHMS[0],
 )
 @json_option
-def generate(file: Path, algorithm: str, as_json: bool) -> None:
+def generate(file: Path, algorithm: str) -> None:
     """Write a new private key to FILE (nix-seed.key), and its public key beside it (.pub).
 
     Neither is ever overwritten. The private key is encrypted if NIX_SEED_KEY_PASSPHRASE is set.
@@ -49,19 +50,20 @@ def generate(file: Path, algorithm: str, as_json: bool) -> None:
     signer = KeySigner.generate("ed25519" if algorithm == "ed25519" else "ecdsa-p256")
     public = write_key_pair(signer, file, passphrase)
     _warn_of_git(file)
-    if as_json:
-        value = {
-            "private": str(file),
-            "public": str(public),
-            "algorithm": algorithm,
-            "fingerprint": signer.public_key.fingerprint,
-            "encrypted": bool(passphrase),
-        }
-        say(value)
-        return
-    say(f"private key: {file}{'' if passphrase else ' (not encrypted)'}")
-    say(f"public key:  {public}")
-    say(f"fingerprint: {signer.public_key.fingerprint}")
+    fingerprint = signer.public_key.fingerprint
+    value = {
+        "private": str(file),
+        "public": str(public),
+        "algorithm": algorithm,
+        "fingerprint": fingerprint,
+        "encrypted": bool(passphrase),
+    }
+    lines = [
+        f"private key: {file}{'' if passphrase else ' (not encrypted)'}",
+        f"public key:  {public}",
+        f"fingerprint: {fingerprint}",
+    ]
+    answer(value, lines)
 
 
 def _warn_of_git(file: Path) -> None:
@@ -84,17 +86,11 @@ def _warn_of_git(file: Path) -> None:
 @command.command("show")
 @click.argument("file", type=click.Path(path_type=Path))
 @json_option
-def show(file: Path, as_json: bool) -> None:
+def show(file: Path) -> None:
     """Print the public key of FILE, which holds a private or a public key."""
     key = _public_key(file)
-    if as_json:
-        value = {
-            "algorithm": key.algorithm,
-            "fingerprint": key.fingerprint,
-            "hint": key.hint,
-            "pem": key.pem.decode(),
-        }
-        say(value)
+    if manner().json:
+        say(members(key, "algorithm", "fingerprint", "hint") | {"pem": key.pem.decode()})
         return
     say(f"algorithm:   {key.algorithm}", err=True)
     say(f"fingerprint: {key.fingerprint}", err=True)

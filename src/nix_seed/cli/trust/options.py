@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +47,7 @@ def attester_of(
 
     if policy_file is None and not DEFAULT_POLICY.is_file():
         return Attester(builder_of(None, signer, given), signer, sboms=sboms)
-    loaded = load_policy(policy_file or DEFAULT_POLICY, datetime.now(UTC))
+    loaded = load_policy(policy_file or DEFAULT_POLICY)
     builder = builder_of(loaded.policy, signer, given)
     logs = open_logs(loaded.policy, loaded.directory)
     return Attester(builder, signer, logs, sboms, loaded.policy)

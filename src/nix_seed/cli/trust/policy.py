@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nix_seed.cli.command import EXISTING_FILE, option, seed_group
-from nix_seed.cli.options import answer_option, json_option
+from nix_seed.cli.options import json_option, named_value
 from nix_seed.cli.say import answer, say
 from nix_seed.cli.trust import policy_step
 from nix_seed.core.errors import InputError
@@ -35,7 +35,7 @@ def command() -> None:
 
 @command.command("check")
 @_FILE
-@answer_option
+@json_option
 def _check(file: Path) -> None:
     """Read FILE (trust.toml) as verify does; exit 2, naming the line, if that would refuse it."""
     from nix_seed.release.load import load_policy
@@ -56,12 +56,12 @@ def _check(file: Path) -> None:
 @command.command("show")
 @_FILE
 @json_option
-def _show(file: Path, as_json: bool) -> None:
+def _show(file: Path) -> None:
     """Show what FILE (trust.toml) demands."""
     from nix_seed.release.load import load_policy
 
-    policy = load_policy(file, datetime.now(UTC)).policy
-    say(_json(policy) if as_json else "\n".join(_lines(policy)))
+    policy = load_policy(file).policy
+    answer(_json(policy), _lines(policy))
 
 
 @command.command("init")
@@ -86,7 +86,7 @@ def _show(file: Path, as_json: bool) -> None:
     "Demand that this embedded log holds every attestation; made if there is none.",
     into="log_place",
 )
-@answer_option
+@json_option
 def _init(
     file: Path,
     repository: str | None,
@@ -97,6 +97,7 @@ def _init(
     log_place: Path | None,
 ) -> None:
     """Write FILE (trust.toml), commented, to begin with. It never overwrites one."""
+    from nix_seed.core.files import write_new
     from nix_seed.trust.rules.policy_file import parse_policy
     from nix_seed.trust.rules.policy_template import PolicyTemplate
 
@@ -118,7 +119,7 @@ def _init(
         expires=now + timedelta(days=365),
     ).render()
     parse_policy(text.encode(), str(file), now)
-    policy_step.write_new(file, text)
+    write_new(file, text.encode())
     text = f"{file} is written; edit it, then:\n  nix-seed policy check {file}"
     answer({"file": str(file), "epoch": 1}, text)
 
@@ -134,7 +135,7 @@ def _init(
     type=EXISTING_FILE,
 )
 @json_option
-def _diff(old: Path, new: Path, signatures: Sequence[Path], as_json: bool) -> None:
+def _diff(old: Path, new: Path, signatures: Sequence[Path]) -> None:
     """Show what NEW changes of OLD, and whether OLD's own threshold signed that.
 
     Exit 1 if it did not: whoever trusts OLD has no reason to trust NEW.
@@ -151,22 +152,13 @@ def _diff(old: Path, new: Path, signatures: Sequence[Path], as_json: bool) -> No
         [read_given(path) for path in signatures],
         before.certificates,
     )
-    if as_json:
-        value = {
-            "valid": change.valid,
-            "changes": change.changes,
-            "signedBy": change.signed_by,
-            "wanted": change.wanted,
-            "problems": change.problems,
-        }
-        say(value)
-    else:
-        say("\n".join(change.changes) or "no difference but in spelling")
-        for verdict in change.verdicts:
-            say(f"  {verdict.reason}")
-        say(f"signed by {', '.join(change.signed_by) or 'nobody'}; {change.wanted} wanted")
-        for problem in change.problems:
-            say(f"not valid: {problem}")
+    lines = [
+        *(change.changes or ["no difference but in spelling"]),
+        *(f"  {verdict.reason}" for verdict in change.verdicts),
+        f"signed by {', '.join(change.signed_by) or 'nobody'}; {change.wanted} wanted",
+        *(f"not valid: {problem}" for problem in change.problems),
+    ]
+    answer(members(change, "valid", "changes", "signed_by", "wanted", "problems"), lines)
     click.get_current_context().exit(0 if change.valid else 1)
 
 
@@ -175,9 +167,9 @@ for _each in (policy_step.next_command, policy_step.add_builder_command, policy_
 
 
 def _key_option(text: str) -> tuple[str, str]:
-    name, equals, path = text.partition("=")
-    if not equals or not name or '"' in name:
-        raise InputError(f"--key {text}: write ID=FILE", hint="such as --key alice=alice.pub")
+    name, path = named_value("--key", text, "alice=alice.pub")
+    if '"' in name:
+        raise InputError(f"{name} is no id: it has a quotation mark", hint="name it plainly: alice")
     return name, policy_step.read_public_key(Path(path))
 
 

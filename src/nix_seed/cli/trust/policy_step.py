@@ -1,6 +1,6 @@
 """``nix-seed policy next``, ``add-builder`` and ``sign``: from one policy to the next."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from nix_seed.cli.command import EXISTING_FILE, FILE, option, seed_command
-from nix_seed.cli.options import answer_option
+from nix_seed.cli.options import json_option, named_value
 from nix_seed.cli.say import answer, say
 from nix_seed.cli.trust.options import key_option, signer_of
 from nix_seed.core.errors import InputError
@@ -45,12 +45,13 @@ _WHEN = "such as 2026-01-31, 2026-01-31T12:00:00Z or now"
 )
 @option("--expires TIME", "Until when the next policy is good [as OLD].")
 @option("--no-accept", "What was released by OLD has to be promoted again.")
-@answer_option
+@json_option
 def next_command(old: Path, output: Path | None, **options: Any) -> None:
     """Write the policy that comes after OLD (trust.toml): a higher epoch, and what you name.
 
     Comments and order stay. What was released by OLD goes on to stand.
     """
+    from nix_seed.core.files import read_given, write_new
     from nix_seed.release.load import load_policy_of_then
     from nix_seed.trust.rules.policy_change import PolicyStep, compare_policies, next_policy
     from nix_seed.trust.rules.policy_file import parse_policy
@@ -66,20 +67,20 @@ def next_command(old: Path, output: Path | None, **options: Any) -> None:
     step = PolicyStep(
         revoked=dict.fromkeys(options["revoked"], _moment("--at", options["at"], now)),
         removed=options["removed"],
-        places=_places(options["places"]),
+        places=dict(named_value("--log", each, "log=mirror") for each in options["places"]),
         expires=_moment("--expires", options["expires"], now) if options["expires"] else None,
         accepts=not options["no_accept"],
     )
-    text = next_policy(_text(old), before, step, str(old))
+    text = next_policy(read_given(old).decode(), before, step, str(old))
     after = parse_policy(text.encode(), str(new), now)
-    write_new(new, text)
+    write_new(new, text.encode(), hint="name another one: -o NEW")
     changes = list(compare_policies(before, after))
     lines = [f"{new} is written, epoch {after.epoch}:", *(f"  {line}" for line in changes)]
     lines += [
         f"next: look at it, then have it signed by those whom {old} trusts, and publish both:",
         f"  nix-seed policy sign {old} {new} --key FILE",
     ]
-    answer({"file": str(new), "epoch": after.epoch, "changes": changes}, "\n".join(lines))
+    answer({"file": str(new), "epoch": after.epoch, "changes": changes}, lines)
 
 
 @seed_command("add-builder")
@@ -100,10 +101,10 @@ def next_command(old: Path, output: Path | None, **options: Any) -> None:
 @option("--jurisdiction NAME", "Under whose law.")
 @option("--system SYSTEM", "One it builds for [all].", into="systems", multiple=True)
 @option("--not-before TIME", f"From when on it counts: {_WHEN}.")
-@answer_option
+@json_option
 def add_builder_command(builder: str, file: Path, **options: Any) -> None:
     """Add the builder ID to a policy, after those there are; comments and order stay."""
-    from nix_seed.core.files import write_output
+    from nix_seed.core.files import read_given, write_output
     from nix_seed.trust.rules.policy_change import NewBuilder, add_builder, compare_policies
     from nix_seed.trust.rules.policy_file import parse_policy
 
@@ -112,10 +113,10 @@ def add_builder_command(builder: str, file: Path, **options: Any) -> None:
             f"how does {builder} sign?", hint="give --key FILE, or --issuer URL and --subject TEXT"
         )
     now = datetime.now(UTC)
-    text = _text(file)
-    before = parse_policy(text.encode(), str(file), now)
+    found = read_given(file)
+    before = parse_policy(found, str(file), now)
     values = _values(builder, options, now)
-    changed = add_builder(text, NewBuilder(builder, values), str(file))
+    changed = add_builder(found.decode(), NewBuilder(builder, values), str(file))
     after = parse_policy(changed.encode(), str(file), now)
     write_output(file, changed.encode())
     changes = list(compare_policies(before, after))
@@ -153,7 +154,7 @@ def _values(
     "Where the signature goes [NEW with the signer's id: trust-2.rita.sig].",
     type=FILE,
 )
-@answer_option
+@json_option
 def sign_command(old: Path, new: Path, key: Path | None, output: Path | None) -> None:
     """Sign the change from OLD to NEW, for `policy diff` to count.
 
@@ -165,7 +166,7 @@ def sign_command(old: Path, new: Path, key: Path | None, output: Path | None) ->
     from nix_seed.trust.rules.policy_change import build_change_statement, check_step, voter_of
 
     before = load_policy_of_then(old).policy
-    after = load_policy(new, datetime.now(UTC)).policy
+    after = load_policy(new).policy
     check_step(before, after)
     signer = signer_of(key)
     voter = voter_of(before, signer.who)
@@ -187,29 +188,6 @@ def read_public_key(path: Path) -> str:
     return PublicKey.from_pem(read_key_file(path), str(path)).pem.decode()
 
 
-def _text(path: Path) -> str:
-    from nix_seed.core.files import explained
-
-    with explained(f"reading {path}"):
-        data = path.read_bytes()
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not text in UTF-8", hint="is it a policy?") from error
-
-
-def write_new(path: Path, text: str) -> None:
-    """Write a policy; ``InputError`` where *path* is taken."""
-    from nix_seed.core.files import explained
-
-    with explained(f"writing {path}"):
-        try:
-            with path.open("x") as out:
-                out.write(text)
-        except FileExistsError as error:
-            raise InputError(f"{path} exists already", hint="name another one: -o NEW") from error
-
-
 def _moment(option: str, text: str | None, now: datetime) -> datetime:
     if text in (None, "now"):
         return now.replace(microsecond=0)
@@ -218,13 +196,3 @@ def _moment(option: str, text: str | None, now: datetime) -> datetime:
     except ValueError as error:
         raise InputError(f"{option} {text} is no time", hint=f"write it {_WHEN}") from error
     return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def _places(given: Iterable[str]) -> Mapping[str, str]:
-    pairs = [each.partition("=") for each in given]
-    for name, equals, place in pairs:
-        if not equals or not name or not place:
-            raise InputError(
-                f"--log {name}{equals}{place}: write ID=PLACE", hint="such as --log log=mirror"
-            )
-    return {name: place for name, _, place in pairs}

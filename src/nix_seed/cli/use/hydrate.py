@@ -12,21 +12,12 @@ import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.say import say
-from nix_seed.core.words import human_size, members, plural
+from nix_seed.cli.say import answer
+from nix_seed.core.words import human_size, plural
 from nix_seed.formats.oci.reference import parse_reference
 
 if TYPE_CHECKING:
     from nix_seed.use.hydrate import Hydrated
-
-
-def hydrated_json(done: Hydrated) -> dict[str, Any]:
-    """Return the result as programs read it: store paths, bytes, seconds."""
-    names = ("image", "nar_hash", "root", "added", "skipped", "reused", "nix", "whole")
-    phases = ("fetch", "decode", "unpack", "register", "total")
-    return members(done, *names, bytesFetched="fetched") | {
-        "seconds": members(done.seconds, *phases)
-    }
 
 
 def hydrated_text(done: Hydrated) -> str:
@@ -73,7 +64,7 @@ root_option = option(
 @shared.verify_options
 @shared.registry_options
 @shared.json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Have the paths of the seed REF in a Nix store, verified, and register them with Nix.
 
     REF is in a registry or an oci:DIR. Paths that are valid already are not fetched, and what an
@@ -93,7 +84,7 @@ def command(as_json: bool, **options: Any) -> None:
     stores, reference = shared.stores_of(options), parse_reference(options["source"])
     system = options["system"] or current_system()
     project = Path(options["src"])
-    with progress(quiet=as_json):
+    with progress():
         reference = shared.trusted(options, stores, reference, system, project)
         ensure_store(options["root"])
         eager = options["eager"] or options["outputs"] or options["root"] != Path("/")
@@ -112,4 +103,4 @@ def command(as_json: bool, **options: Any) -> None:
             project=options["src"],
             attr=options["attr"],
         )
-    say(hydrated_json(done) if as_json else hydrated_text(done))
+    answer(done.to_json(), hydrated_text(done))

@@ -8,8 +8,8 @@ import click
 
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of, trusted, verify_options
-from nix_seed.cli.say import say
-from nix_seed.cli.use.hydrate import hydrated_json, hydrated_text, root_option
+from nix_seed.cli.say import answer
+from nix_seed.cli.use.hydrate import hydrated_text, root_option
 from nix_seed.core.errors import InputError
 from nix_seed.formats.oci.reference import parse_reference
 
@@ -29,7 +29,7 @@ from nix_seed.formats.oci.reference import parse_reference
 @verify_options
 @registry_options
 @json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Have the seed REF in a Nix store at once: mounted, and filled behind your back.
 
     Takes root, on Linux. Only what is read is fetched first. The mount leaves when every path lies
@@ -45,7 +45,7 @@ def command(as_json: bool, **options: Any) -> None:
         raise InputError("--keep and --complete exclude one another", hint="leave one out")
     stores, reference = stores_of(options), parse_reference(options["source"])
     system = options["system"] or current_system()
-    with progress(quiet=as_json):
+    with progress():
         reference = trusted(options, stores, reference, system, Path(options["src"]))
         where = Place(options["root"], system)
         try:
@@ -56,4 +56,4 @@ def command(as_json: bool, **options: Any) -> None:
     if options["complete"]:
         wait_until_whole(options["root"])
         done = replace(done, whole=True)
-    say(hydrated_json(done) if as_json else hydrated_text(done))
+    answer(done.to_json(), hydrated_text(done))

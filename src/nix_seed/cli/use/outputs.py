@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from nix_seed.cli.command import option, progress, together
@@ -75,7 +74,7 @@ def outputs_of(options: dict[str, Any]) -> Outputs | None:
             f"nothing says whose outputs may be taken from {place}",
             hint="write a policy (nix-seed policy init), or leave them: --no-outputs",
         )
-    loaded, told = load_policy(path, datetime.now(UTC)), Told()
+    loaded, told = load_policy(path), Told()
     if loaded.policy.outputs == "none" and not (options["keep"] or options["outputs"]):
         return None
     by = verifiers_of(loaded, stores_of(options), state_directory())

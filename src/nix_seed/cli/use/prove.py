@@ -6,14 +6,14 @@ import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.say import say
+from nix_seed.cli.say import manner, say
 
 
 @seed_command("prove")
 @shared.seed_options(("bwrap", "podman", "docker"), "The project.")
 @option("--system SYSTEM", "Nix system [this machine's].")
 @shared.json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Plan every output of the project's flake inside the seed, with no network.
 
     What would still have to be fetched is named, with the way to add it (exit code 1). Flake inputs
@@ -28,7 +28,7 @@ def command(as_json: bool, **options: Any) -> None:
     from nix_seed.use.withheld import needed_to_evaluate, obtain_withheld, spec_of
 
     nix, source = Nix(), options["src"]
-    with progress(quiet=as_json):
+    with progress():
         engine = choose_engine(options["engine"], shared.unpacking_cache())
         image = shared.open_seed(options, nix, options["system"])
         spec = spec_of(image)
@@ -53,7 +53,7 @@ def command(as_json: bool, **options: Any) -> None:
             nix=nix,
             obtained=obtained,
         )
-    if as_json:
+    if manner().json:
         say(proof.to_json(), indent=2)
         click.get_current_context().exit(0 if proof.complete else 1)
     check_proof(proof)

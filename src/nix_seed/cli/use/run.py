@@ -9,27 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command, together
-from nix_seed.cli.options import (
-    accepted_licences,
-    json_option,
-    named_seed,
-    open_seed,
-    policy_used,
-    seed_options,
-    store_option,
-    unpacking_cache,
-    verify_options,
-)
-from nix_seed.cli.say import say
-from nix_seed.cli.use.outputs import (
-    keep,
-    keeper_of,
-    outputs_json,
-    outputs_of,
-    outputs_options,
-    print_outputs,
-)
+from nix_seed.cli.say import manner, say
+from nix_seed.cli.use import outputs as kept
 from nix_seed.core.errors import InputError
 from nix_seed.core.events import Stage, tell
 from nix_seed.core.files import cache_directory
@@ -78,21 +61,21 @@ def print_run(result: RunResult) -> None:
 
 
 run_options = together(
-    seed_options(
+    shared.seed_options(
         ("bwrap", "podman", "docker", "host"),
         "The project; seen as /src inside, and never written to but for result links.",
     ),
     option("--out DIR", "Put results below DIR instead of into the host's store."),
     option("--env, -e NAME[=VALUE]", "Set a variable inside.", multiple=True),
     option("--network", "Give the command the network."),
-    store_option,
+    shared.store_option,
     option("--eager", "Fetch and unpack all of the image before the command starts."),
     option("--complete", "Return only once nothing of the image is left to fetch."),
     option(
         "--record", "Keep beside the image what the command read of it, for others to fetch first."
     ),
-    outputs_options,
-    verify_options,
+    kept.outputs_options,
+    shared.verify_options,
 )
 
 
@@ -101,9 +84,9 @@ run_options = together(
     context_settings={"allow_interspersed_args": False},
 )
 @run_options
-@json_option
+@shared.json_option
 @click.argument("argv", nargs=-1, required=True, metavar="-- COMMAND…")
-def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:
+def command(argv: tuple[str, ...], **options: Any) -> None:
     """Run COMMAND inside a seed, in the project's directory, with no network.
 
     New store paths and `result` links come back. The exit code is the command's own. An image named
@@ -111,17 +94,17 @@ def command(as_json: bool, argv: tuple[str, ...], **options: Any) -> None:
 
         nix-seed run --image oci:seed -- nix build
     """
-    run_command(argv, options, as_json)
+    run_command(argv, options)
 
 
-def run_command(argv: tuple[str, ...], options: dict[str, Any], as_json: bool = False) -> None:
+def run_command(argv: tuple[str, ...], options: dict[str, Any]) -> None:
     """Run *argv* as the *options* say, tell what came back, and exit with its code."""
     from nix_seed.flake.nix import Nix
     from nix_seed.use.run import run
 
-    keeper, outputs = keeper_of(options), outputs_of(options)
+    keeper, outputs = kept.keeper_of(options), kept.outputs_of(options)
     if options["engine"] == "host":
-        _run_on_host(argv, options, outputs, keeper, as_json)
+        _run_on_host(argv, options, outputs, keeper)
         return
     nix = Nix(store=options["store"])
 
@@ -138,13 +121,13 @@ def run_command(argv: tuple[str, ...], options: dict[str, Any], as_json: bool = 
     pushed = None
     try:
         if result.exit_code == 0:
-            pushed = keep(options, nix, used[-1], result.brought, outputs, keeper)
+            pushed = kept.keep(options, nix, used[-1], result.brought, outputs, keeper)
     finally:  # what was built is here, whether or not it is kept
-        if as_json:
-            run_json(result, outputs_json(outputs, pushed))
+        if manner().json:
+            run_json(result, kept.outputs_json(outputs, pushed))
         else:
             print_run(result)
-            print_outputs(outputs, pushed)
+            kept.print_outputs(outputs, pushed)
     click.get_current_context().exit(result.exit_code)
 
 
@@ -159,18 +142,18 @@ def _run_in_seed(
     if options["image"] is None:
         with progress(quiet=True):
             tell(Stage("open", f"looking for the seed of {options['src']}"))
-            image = open_seed(options, nix)
+            image = shared.open_seed(options, nix)
     else:
         with progress(quiet=True):
             tell(Stage("open", f"reading {options['image']}"))
-            stores, reference, system = named_seed(options)
+            stores, reference, system = shared.named_seed(options)
         if not options["eager"] and options["engine"] in (None, "bwrap"):
             result = _run_mounted(options, stores, reference, system, run_in)
             if result is not None:
                 return result
         with progress(quiet=True):
             image = open_here(stores, reference, cache / "images", system)
-    return run_in(image, choose_engine(options["engine"], unpacking_cache()))
+    return run_in(image, choose_engine(options["engine"], shared.unpacking_cache()))
 
 
 def _run_mounted(
@@ -186,7 +169,7 @@ def _run_mounted(
 
     source = stores.open(reference)
     root = choose_system(source, fetch(source, reference), system)
-    cache, digest = unpacking_cache(), root.descriptor.digest
+    cache, digest = shared.unpacking_cache(), root.descriptor.digest
     if (cache / "roots" / f"sha256-{digest.hex}").is_dir():
         return None  # unpacked already
     from nix_seed.use.engines.mounted import mounted_engine
@@ -230,7 +213,6 @@ def _run_on_host(
     options: dict[str, Any],
     outputs: Outputs | None,
     keeper: Attester | None,
-    as_json: bool,
 ) -> None:
     """Run in the project itself, on the machine's own store; ``--image`` is then only checked."""
 
@@ -244,23 +226,23 @@ def _run_on_host(
                 f"--{name} has no meaning with --engine host",
                 hint="the command works on the machine's own store, and puts results there",
             )
-    image = open_seed(options, Nix()) if options["image"] else None
+    image = shared.open_seed(options, Nix()) if options["image"] else None
     with ExitStack() as stack:
         host = Host()
         if outputs is not None:
             # A daemon, too, is in the machine's own network.
-            shared = options["network"] or host.network_off() != "namespace" or has_daemon()
-            host = Host(cache=stack.enter_context(outputs.offered(shared, is_here)))
+            open_ = options["network"] or host.network_off() != "namespace" or has_daemon()
+            host = Host(cache=stack.enter_context(outputs.offered(open_, is_here)))
         done = run_on_host(_asked(argv, options), engine=host, image=image)
     pushed = None
     try:
         if done.exit_code == 0:
-            pushed = keep(options, Nix(), image, None, outputs, keeper)
+            pushed = kept.keep(options, Nix(), image, None, outputs, keeper)
     finally:
-        if as_json:
-            say(done.to_json() | outputs_json(outputs, pushed), indent=2)
+        if manner().json:
+            say(done.to_json() | kept.outputs_json(outputs, pushed), indent=2)
         else:
-            print_outputs(outputs, pushed)
+            kept.print_outputs(outputs, pushed)
             off = {"namespace": "no network", "settings": "Nix offline by its settings"}
             about = off.get(done.network, "with the network")
             say(f"host: {about}, command {done.seconds:.2f} s", err=True)
@@ -276,7 +258,9 @@ def _asked(argv: tuple[str, ...], options: dict[str, Any]) -> Command:
         source,
         env=_environment(options["env"]),
         network=options["network"],
-        accepted=accepted_licences(options["accept_licence"], policy_used(options, source)),
+        accepted=shared.accepted_licences(
+            options["accept_licence"], shared.policy_used(options, source)
+        ),
         attr=options["attr"],
     )
 

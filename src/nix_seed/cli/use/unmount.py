@@ -4,7 +4,7 @@ from typing import Any
 
 from nix_seed.cli.command import seed_command
 from nix_seed.cli.options import json_option
-from nix_seed.cli.say import say
+from nix_seed.cli.say import answer
 from nix_seed.cli.use.hydrate import root_option
 from nix_seed.core.errors import CouldNotCheck
 
@@ -12,7 +12,7 @@ from nix_seed.core.errors import CouldNotCheck
 @seed_command("unmount")
 @root_option
 @json_option
-def command(as_json: bool, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Let a mounted store become an ordinary one, and take the mount away.
 
     What has not been fetched yet is fetched first. Processes that use the mount are not disturbed.
@@ -36,4 +36,4 @@ def command(as_json: bool, **options: Any) -> None:
                 hint="fetch them: nix-seed hydrate REF, with the image that was mounted",
             )
     words = "is an ordinary store now" if mounted else "has nothing mounted"
-    say({"root": str(root), "mounted": mounted} if as_json else f"{root} {words}")
+    answer({"root": str(root), "mounted": mounted}, f"{root} {words}")

@@ -122,17 +122,17 @@ def _key() -> None:
 @_key.command("generate")
 @click.argument("file", type=_FILE)
 @json_option
-def _generate(file: Path, as_json: bool) -> None:
+def _generate(file: Path) -> None:
     """Write a new key to FILE, encrypted as a keystore of version 3; never over another."""
-    _work().generate_key(file, as_json)
+    _work().generate_key(file)
 
 
 @_key.command("show")
 @click.argument("file", type=_FILE)
 @json_option
-def _show_key(file: Path, as_json: bool) -> None:
+def _show_key(file: Path) -> None:
     """Print the account of the key in FILE: a keystore, or 64 hex digits."""
-    _work().show_key(file, as_json)
+    _work().show_key(file)
 
 
 @evm.command("deploy", short_help="Deploy a new contract.")

@@ -3,18 +3,17 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from nix_seed.cli.release.ledger import entry_json, entry_lines
-from nix_seed.cli.say import say
+from nix_seed.cli.say import answer, note, say
 from nix_seed.cli.trust.key import PASSPHRASE
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
-from nix_seed.core.files import explained
+from nix_seed.core.files import explained, write_new
 from nix_seed.evm import signatures as signing
 from nix_seed.evm.contract import Contract, EvmLedger, deploy
 from nix_seed.evm.nodes import GWEI, Nodes, Sender, Sent
@@ -29,10 +28,8 @@ Content = TypeVar("Content", signing.ReleaseMessage, signing.BuilderSet)
 def show_builders(options: dict[str, Any]) -> None:
     """Show every set of builders there was."""
     history = Contract.open(_spec(options)).history()
-    if options["as_json"]:
-        say({"sets": [_set_json(each) for each in history]})
-        return
-    say("\n".join(line for each in history for line in _set_lines(each)))
+    lines = (line for each in history for line in _set_lines(each))
+    answer({"sets": [_set_json(each) for each in history]}, lines)
 
 
 def sign_builders(options: dict[str, Any]) -> None:
@@ -53,23 +50,20 @@ def set_builders(options: dict[str, Any]) -> None:
         "builders, threshold and epoch",
     )
     sent = contract.set_builders(proposed, signatures, _sender(options))
-    if options["as_json"]:
-        say(_set_json(proposed) | _sent_json(sent))
-    else:
-        say("\n".join(_set_lines(proposed)))
+    answer(_set_json(proposed) | _sent_json(sent), _set_lines(proposed))
 
 
-def generate_key(file: Path, as_json: bool) -> None:
+def generate_key(file: Path) -> None:
     """Write a new key."""
     key = signing.EvmKey.generate()
     key.write(file, os.environ.get(PASSPHRASE))
-    say({"address": key.address} if as_json else key.address)
+    answer({"address": key.address}, key.address)
 
 
-def show_key(file: Path, as_json: bool) -> None:
+def show_key(file: Path) -> None:
     """Print a key's account."""
     address = _key(file).address
-    say({"address": address} if as_json else address)
+    answer({"address": address}, address)
 
 
 def deploy_contract(options: dict[str, Any]) -> None:
@@ -80,16 +74,17 @@ def deploy_contract(options: dict[str, Any]) -> None:
     proposed = signing.BuilderSet.propose(members, options["threshold"], 1)
     address, sent = deploy(nodes, proposed, _sender(options))
     block = sent.receipt.block.number
-    if options["as_json"]:
-        say({"chainId": chain_id, "address": address, "fromBlock": block} | _sent_json(sent))
-        return
-    say("[[ledgers]]")
-    say('id = "evm"\nkind = "evm"')
-    say(f'chainId = {chain_id}\naddress = "{address}"')
-    if confirmations is not None:
-        say(f"confirmations = {confirmations}")
-    say(f"fromBlock = {block}")
-    say(f"deployed by transaction 0x{sent.hash.hex()}, {sent.receipt.gas} gas", err=True)
+    table = [
+        "[[ledgers]]",
+        'id = "evm"',
+        'kind = "evm"',
+        f"chainId = {chain_id}",
+        f'address = "{address}"',
+        *([] if confirmations is None else [f"confirmations = {confirmations}"]),
+        f"fromBlock = {block}",
+    ]
+    answer({"chainId": chain_id, "address": address, "fromBlock": block} | _sent_json(sent), table)
+    note(f"deployed by transaction 0x{sent.hash.hex()}, {sent.receipt.gas} gas")
 
 
 def sign_release(options: dict[str, Any]) -> None:
@@ -117,7 +112,7 @@ def publish_release(options: dict[str, Any]) -> None:
     plain = (replace(c, epoch=0) if isinstance(c, signing.ReleaseMessage) else c for c in contents)
     entry = _one(plain, signing.ReleaseMessage, "release", "commit, root and record").entry
     found = EvmLedger(contract, _sender(options), signatures).publish(entry)
-    say(entry_json(found) if options["as_json"] else "\n".join(entry_lines(found)))
+    answer(entry_json(found), entry_lines(found))
 
 
 def show_contract(options: dict[str, Any]) -> None:
@@ -133,24 +128,22 @@ def show_contract(options: dict[str, Any]) -> None:
         found = [contract.entry_of(Digest.parse(root))]
     entries = [each for each in found if each is not None]
     status = contract.status()
-    if options["as_json"]:
-        say(
-            {
-                "chainId": contract.spec.chain_id,
-                "address": contract.domain.address,
-                "block": status.block,
-                "count": status.count,
-                "head": f"0x{status.head.hex()}",
-                **_set_json(status.builders),
-                "entries": [entry_json(each) for each in entries],
-            }
-        )
-    else:
-        say(f"contract {contract.domain.address} on chain {contract.spec.chain_id}")
-        say("\n".join(_set_lines(status.builders)))
-        say(f"entries  {status.count}, as of block {status.block}")
-        for entry in entries:
-            say("\n".join(["", *entry_lines(entry)]))
+    value = {
+        "chainId": contract.spec.chain_id,
+        "address": contract.domain.address,
+        "block": status.block,
+        "count": status.count,
+        "head": f"0x{status.head.hex()}",
+        **_set_json(status.builders),
+        "entries": [entry_json(each) for each in entries],
+    }
+    lines = [
+        f"contract {contract.domain.address} on chain {contract.spec.chain_id}",
+        *_set_lines(status.builders),
+        f"entries  {status.count}, as of block {status.block}",
+        *(line for entry in entries for line in ("", *entry_lines(entry))),
+    ]
+    answer(value, lines)
     if not entries and (commit or root):
         say("there is no such entry", err=True)
         click.get_current_context().exit(1)
@@ -166,7 +159,7 @@ def _spec(options: dict[str, Any]) -> LedgerSpec:
     if options["chain_id"] is not None:
         raise InputError("--chain-id needs --address")
     file, name = options["policy_file"], options["ledger_id"]
-    ledgers = load_policy(file, datetime.now(UTC)).policy.ledgers
+    ledgers = load_policy(file).policy.ledgers
     if not ledgers:
         raise InputError(
             f"{file} names no ledger",
@@ -227,16 +220,9 @@ def _one(
 def _write(options: dict[str, Any], signature: signing.EvmSignature) -> None:
     """Write a signature's file, never over another, and say who signed."""
     path, signer, epoch = options["out"], signature.signer, signature.content.epoch
-    with explained(f"writing {path}"):
-        try:
-            with path.open("xb") as file:
-                file.write(signature.dump())
-        except FileExistsError as error:
-            raise InputError(f"{path} exists already", hint="choose another name") from error
-    if options["as_json"]:
-        say({"file": str(path), "signer": signer, "epoch": epoch})
-    else:
-        say(f"{path}: signed by {signer} for epoch {epoch}")
+    write_new(path, signature.dump())
+    value = {"file": str(path), "signer": signer, "epoch": epoch}
+    answer(value, f"{path}: signed by {signer} for epoch {epoch}")
 
 
 def _set_json(found: signing.BuilderSet) -> dict[str, Any]:

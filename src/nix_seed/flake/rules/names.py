@@ -81,6 +81,21 @@ class PackageChange:
     old: StorePath | None
     new: StorePath | None
 
+    @property
+    def kind(self) -> str:
+        """``new``, ``gone``, ``rebuilt`` under the same name, or ``replaced`` by another."""
+        if self.old is None or self.new is None:
+            return "new" if self.old is None else "gone"
+        return "rebuilt" if self.old.name == self.new.name else "replaced"
+
+    @property
+    def words(self) -> str:
+        """What happened, by names: ``gcc-13.2 is gone``, ``gcc-13.2 → gcc-14.1``."""
+        names = [path.name for path in (self.old, self.new) if path is not None]
+        if self.kind == "replaced":
+            return " → ".join(names)
+        return f"{names[0]} {'was' if self.kind == 'rebuilt' else 'is'} {self.kind}"
+
 
 def match_packages(
     new: Mapping[StorePath, PathInfo], old: Mapping[StorePath, PathInfo]

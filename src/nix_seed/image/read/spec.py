@@ -7,13 +7,14 @@ verified manifest states.
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.values import dataclass
 from nix_seed.flake.rules.outline import CONTENTS_PATH, SPEC_PATH
-from nix_seed.formats.oci.manifest import ANNOTATION_NAR_HASH, Manifest, MediaType
+from nix_seed.formats.oci.manifest import ANNOTATION_NAR_HASH, Descriptor, Manifest, MediaType
 from nix_seed.image.read.stream import BlobReader, TarPieces
 from nix_seed.image.read.tar import EntryKind, read_entries
 from nix_seed.image.rules.spec import Spec
 from nix_seed.registry.layout import Image
 from nix_seed.registry.layout_store import LayoutStore
-from nix_seed.registry.store import Fetched
+from nix_seed.registry.open import AnyReference, Stores, choose_system, fetch
+from nix_seed.registry.store import Fetched, ImageStore
 
 # 100,000 store paths make a spec of some 50 MB; the database beside it is of the same order.
 LARGEST_SPEC = 1 << 30
@@ -30,7 +31,15 @@ class RemoteSeed:
     manifest: Manifest
     spec: Spec
     fetched: int
-    contents: bytes = b""
+    contents: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SeedImage(RemoteSeed):
+    """The same, in the *store* that holds the image, and the manifest's *descriptor*."""
+
+    store: ImageStore
+    descriptor: Descriptor
 
 
 def read_spec(image: Image) -> Spec:
@@ -49,6 +58,22 @@ def read_seed(
     if root.descriptor.media_type != MediaType.MANIFEST:
         raise InputError(f"{name} is a {root.descriptor.media_type}, not an image")
     return _read_seed(name, Manifest.parse(root.body, name), source, largest)
+
+
+def open_seed_image(stores: Stores, reference: AnyReference, system: str) -> SeedImage:
+    """Read the seed that *reference* names, of an index *system*'s; raises as ``read_seed`` does.
+
+    Only the manifest and the last, small layer are fetched, both verified.
+    """
+    store = stores.open(reference)
+    return seed_image(store, choose_system(store, fetch(store, reference), system), str(reference))
+
+
+def seed_image(store: ImageStore, root: Fetched, name: str) -> SeedImage:
+    """Read the seed whose manifest *root* is, which *store* holds."""
+    seed = read_seed(name, root, store)
+    parts = seed.name, seed.manifest, seed.spec, seed.fetched, seed.contents
+    return SeedImage(*parts, store, root.descriptor)
 
 
 def find_spec(name: str, manifest: Manifest, source: BlobReader) -> Spec | None:

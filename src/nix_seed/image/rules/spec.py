@@ -13,7 +13,7 @@ layers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -124,6 +124,10 @@ class Spec(Declared):
     def has_contents(self) -> bool:
         """Whether the last layer holds a table of contents."""
         return self.format > 1 and self.compressor.name == "zstd"
+
+    def largest(self, paths: Iterable[StorePath]) -> list[StorePath]:
+        """Return *paths* of it, the largest first."""
+        return sorted(paths, key=lambda path: (-self.paths[path].nar_size, path))
 
     def registrable(self, path: StorePath) -> PathInfo:
         """Return what a store can be told of *path* while it lacks what was withheld.

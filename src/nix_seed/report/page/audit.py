@@ -15,7 +15,6 @@ _STATES = {
     Severity.NOTICE: State.STATED,
 }
 _NAMES = {Severity.UNCHECKED: "check that could not be made"}
-_VERDICTS = {0: State.VERIFIED, 1: State.FALSE, 3: State.UNCHECKED}
 _part = partial(macro, of="audit.html.j2")
 
 
@@ -47,7 +46,6 @@ def audit_page(found: AuditReport, now: datetime) -> str:
         f"Made by nix-seed audit at {at} UTC. This page fetches nothing; it states what was found "
         "then."
     )
-    banner = _part(
-        "banner", found, at, _VERDICTS[found.exit_code], verdict_sentence(found, incidents)
-    )
+    sentence = verdict_sentence(found, incidents)
+    banner = _part("banner", found, at, State(found.fate), sentence)
     return page(f"Audit of {found.repository}", banner, sections, footer)

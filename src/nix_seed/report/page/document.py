@@ -15,25 +15,14 @@ from typing import Any
 from markupsafe import Markup
 
 from nix_seed.core.digests import Digest
-from nix_seed.core.words import human_size, plural
-from nix_seed.flake.rules.names import PackageChange
+from nix_seed.core.words import human_size, plural, shortened
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.image.inspect import InspectedImage, InspectedLayer
 from nix_seed.image.rules.changes import Culprit
 from nix_seed.image.rules.spec import Spec
 from nix_seed.licences.rules.judge import Judged
-from nix_seed.report.page.parts import (
-    Child,
-    PageSection,
-    ShownCheck,
-    State,
-    digest,
-    fill,
-    fold,
-    macro,
-    note_absent,
-    page,
-)
+from nix_seed.report.page import parts
+from nix_seed.report.page.parts import PageSection, ShownCheck, State, macro
 from nix_seed.report.page.trust import origin, trust_section, verdict
 from nix_seed.report.report import (
     Absent,
@@ -72,7 +61,7 @@ def size_section(
         f"{plural(len(spec.paths), 'store path')} in {plural(len(image.layers), 'layer')}."
     )
     hatched = " Hatched: changed since the base." if changed else ""
-    body = fill(
+    body = parts.fill(
         "sizes.html.j2",
         caption=f"Each tile is a store path; its area is its unpacked size.{hatched}",
         maps=[(name, at, map_layers(spec.layers, spec.paths, at)) for name, at in _LOOKS.items()],
@@ -87,7 +76,7 @@ def size_section(
         most=_MOST_PATHS,
         counted=_MOST_CLOSURES,
         files=files,
-        unlisted=note_absent(files) if isinstance(files, Absent) else None,
+        unlisted=parts.note_absent(files) if isinstance(files, Absent) else None,
     )
     return PageSection("size", "Size", lead, body)
 
@@ -128,9 +117,7 @@ def _layers(image: InspectedImage, spec: Spec) -> Iterator[tuple[InspectedLayer,
 def _holds(spec: Spec, paths: Collection[StorePath]) -> str:
     if not paths:
         return "files, the Nix database, seed.json"
-    largest = sorted(paths, key=lambda path: (-spec.paths[path].nar_size, path))
-    names = ", ".join(path.name for path in largest[:3])
-    return names if len(paths) <= 3 else f"{names} and {len(paths) - 3} more"
+    return shortened([path.name for path in spec.largest(paths)], 3)
 
 
 def _paths(spec: Spec) -> list[tuple[PathInfo, int, str, int | None, int | None]]:
@@ -139,7 +126,7 @@ def _paths(spec: Spec) -> list[tuple[PathInfo, int, str, int | None, int | None]
     And, of the largest, how many others it needs, and the size of them all, itself included.
     """
     at = {path: (n, group.tier) for n, group in enumerate(spec.layers, 1) for path in group.paths}
-    largest = sorted(spec.paths.values(), key=lambda info: (-info.nar_size, info.path))
+    largest = [spec.paths[path] for path in spec.largest(spec.paths)]
     needs: dict[StorePath, tuple[int, int]] = {}
     for info in largest[:_MOST_CLOSURES]:
         closure, ahead = {info.path}, [info.path]
@@ -190,7 +177,7 @@ def roots_section(roots: FoundRoots | Absent) -> PageSection:
         return PageSection.lacking("roots", _TITLE, roots)
     report, walk = roots.report, roots.walk
     total = plural(walk.total, "stop")
-    body = fill(
+    body = parts.fill(
         "roots.html.j2",
         report=report,
         found=report.findings,
@@ -228,17 +215,17 @@ def _known(report: RootsReport) -> Callable[[Stop], tuple[str | None, str]]:
     return known
 
 
-def _bullets(items: Iterable[Child]) -> Markup:
+def _bullets(items: Iterable[parts.Child]) -> Markup:
     return macro("bullets", list(items))
 
 
 def _digests(items: Sequence[object]) -> Markup:
-    return _bullets(map(digest, items[:_MOST]))
+    return _bullets(map(parts.digest, items[:_MOST]))
 
 
 def _checks(report: RootsReport) -> Iterator[ShownCheck]:
     found = report.findings
-    host = _bullets(fold(f"{each.program}, by {each.used_by.name}") for each in found.host)
+    host = _bullets(parts.fold(f"{each.program}, by {each.used_by.name}") for each in found.host)
     name = "Programs of the building machine"
     if found.unread and not found.host:
         names = _digests(found.unread)
@@ -247,7 +234,7 @@ def _checks(report: RootsReport) -> Iterator[ShownCheck]:
         yield ShownCheck(name, State.UNCHECKED, reason, names)
     else:
         yield _none(name, len(found.host), "is executed", "are executed", host)
-    impure = _bullets(fold(f"{i.derivation.name}: {i.reason}") for i in found.impure[:_MOST])
+    impure = _bullets(parts.fold(f"{i.derivation.name}: {i.reason}") for i in found.impure[:_MOST])
     yield _none(
         "Impure derivations",
         len(found.impure),
@@ -288,7 +275,7 @@ def _substituted(report: RootsReport) -> ShownCheck:
     table = macro("substituted", items[:_MOST], of="walk.html.j2")
     signed = "".join(f"\n{count}: {reason}." for reason, count in sorted(counts.items()))
     reason = f"{report.built} outputs were; {len(items)} came from elsewhere.{signed}"
-    return ShownCheck("Built on this machine", State.STATED, fold(reason), table)
+    return ShownCheck("Built on this machine", State.STATED, parts.fold(reason), table)
 
 
 _MOST_LICENCES = 2500
@@ -324,7 +311,9 @@ def licence_state(spec: Spec, licences: JudgedPaths | Absent) -> State:
 def licence_section(spec: Spec, licences: JudgedPaths | Absent) -> PageSection:
     """Return the section."""
     judged = {} if isinstance(licences, Absent) else _judged(spec, licences.judged)
-    body = fill("licences.html.j2", spec=spec, licences=licences, most=_MOST_LICENCES, **judged)
+    body = parts.fill(
+        "licences.html.j2", spec=spec, licences=licences, most=_MOST_LICENCES, **judged
+    )
     return PageSection("licences", "Licences", licence_answer(spec, licences), body)
 
 
@@ -363,50 +352,25 @@ def change_answer(change: Change | Absent) -> str:
 def _because(culprit: Culprit) -> str:
     if culprit.cause_changed:
         return f"the input {culprit.cause} changed"
-    words = _words(culprit.roots[0])
-    return (
-        words if len(culprit.roots) == 1 else f"{words} and {len(culprit.roots) - 1} more changed"
-    )
+    words, more = culprit.roots[0].words, len(culprit.roots) - 1
+    return f"{words} and {more} more changed" if more else words
 
 
 def change_section(change: Change | Absent) -> PageSection:
     """Return the section."""
     if isinstance(change, Absent):
         return PageSection.lacking("changes", "Changes", change)
-    body = fill(
+    body = parts.fill(
         "changes.html.j2",
         change=change,
         diff=change.diff,
-        kind=_kind,
-        words=_words,
-        package=lambda each: each.package,
-        some=_some,
+        shortened=shortened,
+        shown=_SHOWN,
         to_pull=lambda culprit: sum(change.sizes[n] for n in culprit.layers),
         most=_MOST_ROWS,
         most_culprits=_MOST_CULPRITS,
     )
     return PageSection("changes", "Changes", change_answer(change), body)
-
-
-def _some(changes: Sequence[PackageChange], say: Callable[[PackageChange], str]) -> str:
-    more = f" and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
-    return ", ".join(map(say, changes[:_SHOWN])) + more
-
-
-def _kind(change: PackageChange) -> str:
-    if change.old is None or change.new is None:
-        return "new" if change.old is None else "gone"
-    return "rebuilt" if change.old.name == change.new.name else "replaced"
-
-
-def _words(change: PackageChange) -> str:
-    kind = _kind(change)
-    if change.old is None or change.new is None or kind == "rebuilt":
-        path = change.new or change.old
-        return (
-            f"{path.name if path else change.package} {'was' if kind == 'rebuilt' else 'is'} {kind}"
-        )
-    return f"{change.old.name} → {change.new.name}"
 
 
 _part = partial(macro, of="image.html.j2")
@@ -429,7 +393,7 @@ def report_page(report: ImageReport) -> str:
     ]
     title = f"{report.spec.name}: report of a {report.spec.kind}"
     banner = _part("banner", report, verdict(report.trust), origin(report.trust))
-    return page(title, banner, sections, _part("footer"))
+    return parts.page(title, banner, sections, _part("footer"))
 
 
 def _glance(report: ImageReport) -> PageSection:
@@ -476,7 +440,7 @@ def _releases_section(report: ImageReport) -> Iterator[PageSection]:
         yield PageSection.lacking("releases", "Releases", found)
     elif found is not None:
         this = report.image.digest
-        rows = fill("releases.html.j2", found=found, this=this)
+        rows = parts.fill("releases.html.j2", found=found, this=this)
         yield PageSection("releases", "Releases", releases_answer(found, this), rows)
 
 

@@ -13,11 +13,6 @@ _STATES = {
     Reproduced.ALONE: State.STATED,
     Reproduced.DIFFERS: State.FALSE,
 }
-_VERDICTS = {
-    Fate.VERIFIED: State.VERIFIED,
-    Fate.FALSE: State.FALSE,
-    Fate.UNCHECKED: State.UNCHECKED,
-}
 _COLOURS = {Fate.VERIFIED: "#2e7d32", Fate.FALSE: "#b3261e", Fate.UNCHECKED: "#6a5acd"}
 _part = partial(macro, of="outputs.html.j2")
 
@@ -53,7 +48,7 @@ def outputs_page(found: OutputsReport, now: datetime) -> str:
         " builders had said by then."
     )
     counts = [(state.value, len(found.having(state))) for state in Reproduced]
-    banner = _part("banner", found, at, _VERDICTS[found.fate], counts)
+    banner = _part("banner", found, at, State(found.fate), counts)
     return page(f"Outputs of {found.commit}", banner, sections, footer)
 
 

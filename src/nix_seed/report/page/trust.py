@@ -12,24 +12,15 @@ from nix_seed.core.verdict import Fate
 from nix_seed.core.words import human_size, plural
 from nix_seed.release.rules.answer import ImageVerification, about, evaluate_images, other_commits
 from nix_seed.release.rules.record import PromotionResult
-from nix_seed.report.page.parts import (
-    Child,
-    PageSection,
-    ShownCheck,
-    State,
-    check_list,
-    digest,
-    fold,
-    macro,
-    note,
-)
+from nix_seed.report.page import parts
+from nix_seed.report.page.parts import PageSection, ShownCheck, State, fold, macro
 from nix_seed.report.report import Absent, TrustAnswer
 from nix_seed.trust.rules.claims import JudgedClaim
 from nix_seed.trust.rules.policy import Policy, signer_name
 from nix_seed.trust.rules.quorum import Outcome
 
 _table = partial(macro, of="trust.html.j2")
-_Said: TypeAlias = tuple[Child, str, JudgedClaim | None, str]
+_Said: TypeAlias = tuple[parts.Child, str, JudgedClaim | None, str]
 _SHADOWED = "agrees, but shares an attribute with one that is counted"
 # What each check of a promotion asks, in words.
 _QUESTIONS = {
@@ -104,7 +95,7 @@ _UNASKED = (
 )
 
 
-def origin(trust: TrustAnswer | Absent) -> list[tuple[str, Child]]:
+def origin(trust: TrustAnswer | Absent) -> list[tuple[str, parts.Child]]:
     """Return the commit, the source and the proved time that builders who agree give the image."""
     if isinstance(trust, Absent):
         return []
@@ -113,7 +104,7 @@ def origin(trust: TrustAnswer | Absent) -> list[tuple[str, Child]]:
     commits = dict.fromkeys(quorum.asked.commit.hex for quorum in met)
     times = [c.claim.time for quorum in met for c in quorum.claims if c.claim.time is not None]
     return [
-        ("Commit", [digest(commit) for commit in commits] or None),
+        ("Commit", [parts.digest(commit) for commit in commits] or None),
         ("Source", fold(trust.policy.source) if trust.policy.source and commits else None),
         ("Attested by", min(times).strftime("%Y-%m-%d %H:%M UTC") if times else None),
     ]
@@ -138,10 +129,10 @@ def trust_section(trust: TrustAnswer | Absent) -> PageSection:
     """Return the section."""
     state, reason = verdict(trust)
     if isinstance(trust, Absent):
-        body: list[Child] = [note(state, reason, trust.hint)]
+        body: list[parts.Child] = [parts.note(state, reason, trust.hint)]
         if trust.state == "not asked":
             checks = [ShownCheck(name, State.NOT_ASKED, what) for name, what in _UNASKED]
-            body.append(check_list([*checks, *promotion_checks(trust)]))
+            body.append(parts.check_list([*checks, *promotion_checks(trust)]))
         return PageSection("trust", "Trust", None, body)
     lead = f"{state.value[0].upper()}{state.value[1:]} {reason}."
     found, policy = trust.verification, trust.policy
@@ -170,7 +161,7 @@ def _checks(policy: Policy, image: ImageVerification) -> Iterator[ShownCheck]:
     yield _logged(policy, image)
     for quorum in image.quorums:
         state = State.VERIFIED if quorum.outcome is Outcome.MET else State.FALSE
-        name = macro("line", ["Quorum on commit ", digest(quorum.asked.commit)], "hint")
+        name = macro("line", ["Quorum on commit ", parts.digest(quorum.asked.commit)], "hint")
         yield ShownCheck("Quorum", state, [fold(quorum.reason), name], _table("quorum", quorum))
     if not image.quorums:
         reason = "No builder of the policy says of any commit that this is its image."
