@@ -7,15 +7,17 @@ import subprocess
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from nix_seed.cli.outputs.check import report_json, report_lines
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.formats.oci.reference import LayoutReference
-from nix_seed.outputs import diffoscope
+from nix_seed.image import diffoscope
+from nix_seed.outputs import compare
 from nix_seed.outputs.check import check_outputs
-from nix_seed.outputs.diffoscope import show_difference
+from nix_seed.outputs.compare import show_nars
 from nix_seed.outputs.rules.findings import OutputFinding
 from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.report.page.outputs import outputs_page
@@ -34,7 +36,7 @@ def program() -> str:
 
 
 def difference(program: str, one: Tree, other: Tree) -> str:
-    return show_difference(program, dump(one), dump(other))
+    return show_nars(program, dump(one), dump(other))
 
 
 def checked(root: Path) -> tuple[OutputFinding, str]:
@@ -111,16 +113,29 @@ def test_it_reaches_neither_a_network_nor_this_users_files(
         "tail -n +3 /proc/net/dev",
         f"echo x > {secret}; echo x > first || echo denied",
         "touch /usr/x /x-was-here || echo denied",
+        f"rm said errors || echo denied; ln -s {secret} $TMPDIR/said",
     ]
-    program = fake(tmp_path, "{ " + "\n".join(tries) + "\n} > said 2>&1\nexit 1")
+    program = fake(tmp_path, "{ " + "\n".join(tries) + "\n} 2>&1\nexit 1")
     shown = difference(program, NarFile(b"one"), NarFile(b"two"))
     assert "the key" not in shown
     assert "the token" not in shown
-    assert shown.count("denied\n") + shown.endswith("denied") == 2, shown
+    assert shown.count("denied\n") + shown.endswith("denied") == 3, shown
     assert [line for line in shown.splitlines() if ": " in line and "lo:" in line], shown
     assert not [line for line in shown.splitlines() if "eth0" in line]
     assert secret.read_text() == "the key"
     assert not Path("/x-was-here").exists()
+
+
+@pytest.mark.parametrize("target", ["/etc", "/", "/tmp"])
+def test_an_output_that_is_a_link_opens_nothing_to_it(target: str, tmp_path: Path) -> None:
+    """What bubblewrap binds it follows, and an output may be a link to anywhere."""
+    needs("bwrap", "bubblewrap")
+    program = fake(tmp_path, "readlink first; ls first/ first/etc\nexit 1")
+    with TemporaryDirectory() as users:
+        shown = difference(program, Symlink(os.fsencode(target)), NarFile(b"a file"))
+    names = {*shown.split()}
+    assert target in names
+    assert names.isdisjoint({"passwd", "root", Path(users).name}), shown
 
 
 @pytest.mark.parametrize(
@@ -179,12 +194,12 @@ def test_what_it_says_is_bounded(program: str) -> None:
 
 
 def test_what_is_too_large_is_not_unpacked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(diffoscope, "LARGEST_SHOWN", 10)
+    monkeypatch.setattr(compare, "LARGEST_SHOWN", 10)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with pytest.raises(CouldNotCheck, match="is given outputs of up to"):
         difference("diffoscope", NarFile(b"x" * 11), NarFile(b"y"))
     with pytest.raises(CheckedFalse, match="is no NAR"):
-        show_difference("diffoscope", [b"nothing of the kind" * 10], dump(NarFile(b"y")))
+        show_nars("diffoscope", [b"nothing of the kind" * 10], dump(NarFile(b"y")))
     needs("bwrap", "bubblewrap")
     with pytest.raises(CouldNotCheck, match="exit code"):
         difference("/bin/false", NarFile(b"x"), NarFile(b"y"))

@@ -1,19 +1,16 @@
 """Two images, side by side: which layers, store paths and files differ.
 
-Where there is a diffoscope, it compares two paths and looks into files of many kinds.
+Where there is a diffoscope, and a sandbox for it, it looks into files of many kinds.
 """
 
-import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError, NixSeedError, of_store
 from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.image.diffoscope import diffoscope_at_hand, show_difference
 from nix_seed.image.inspect import InspectedImage, inspect
 from nix_seed.image.read.check import FileFacts, list_files, unpack_to
 from nix_seed.image.read.safe_root import scratch_directory
@@ -22,25 +19,6 @@ from nix_seed.image.rules.changes import PathDifference, SpecDifference, compare
 from nix_seed.image.rules.spec import CONTAINER_TIER, Spec
 from nix_seed.registry.open import AnyReference, Stores, fetch
 from nix_seed.registry.store import ImageStore
-
-_MOST_OUTPUT = 1 << 20  # characters of its report
-
-
-def find_diffoscope() -> str | None:
-    """Return where the program is."""
-    return shutil.which("diffoscope")
-
-
-def compare(program: str, one: Path, other: Path) -> str:
-    """Return the report of *program* on *one* and *other*, cut off where it gets too long."""
-    done = subprocess.run(
-        [program, "--text", "-", str(one), str(other)],
-        capture_output=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    return done.stdout.decode("utf-8", "replace")[:_MOST_OUTPUT]
-
 
 _MOST_PATHS = 20  # whose files are compared
 
@@ -68,13 +46,15 @@ class FileDifference:
 class PathFiles:
     """The files in which a store path differs; *trouble* says why they could not be compared.
 
-    *report* is diffoscope's, where that is installed and was wanted.
+    *report* is diffoscope's, where that is installed and was wanted; *unshown* says why it has
+    none.
     """
 
     path: StorePath
     files: tuple[FileDifference, ...]
     trouble: str | None = None
     report: str | None = None
+    unshown: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +82,7 @@ def diff_images(
     one, other = _open(stores, ours), _open(stores, theirs)
     difference = compare_specs(one.seed.spec, other.seed.spec)
     both = [path for path in difference.paths if path.ours and path.theirs][:_MOST_PATHS]
-    program = find_diffoscope() if diffoscope else None
+    program = diffoscope_at_hand() if diffoscope else None
     return ImageDiff(
         (one.image.digest, other.image.digest),
         tuple(_layers(one, other)),
@@ -138,16 +118,17 @@ def _layers(one: _Side, other: _Side) -> Iterator[LayerPair]:
             yield LayerPair(position, _tier_of(spec, position), mine, its)
 
 
-def _compare_path(
-    one: _Side, other: _Side, path: PathDifference, diffoscope: str | None
-) -> PathFiles:
+def _compare_path(one: _Side, other: _Side, path: PathDifference, program: str | None) -> PathFiles:
     try:
-        ours, theirs = _files(one, path, 0), _files(other, path, 1)
-        found = tuple(_differing(ours, theirs))
-        report = _report(one, other, path, diffoscope) if diffoscope else None
+        found = tuple(_differing(_files(one, path, 0), _files(other, path, 1)))
     except NixSeedError as error:
         return PathFiles(path.path, (), error.message)
-    return PathFiles(path.path, found, None, report)
+    if program is None:
+        return PathFiles(path.path, found)
+    try:
+        return PathFiles(path.path, found, report=_report(one, other, path, program))
+    except NixSeedError as error:
+        return PathFiles(path.path, found, unshown=error.message)
 
 
 def _files(side: _Side, path: PathDifference, which: int) -> Mapping[str, FileFacts]:
@@ -168,21 +149,13 @@ def _differing(
             yield FileDifference(name, ours.get(name), theirs.get(name))
 
 
-def _report(one: _Side, other: _Side, path: PathDifference, diffoscope: str) -> str:
-    """Unpack the path from both images and let diffoscope compare them."""
-    with ExitStack() as stack:
-        ours, theirs = (
-            stack.enter_context(_unpacked(side, path, which))
-            for which, side in enumerate((one, other))
-        )
-        return compare(diffoscope, ours, theirs)
-
-
-@contextmanager
-def _unpacked(side: _Side, path: PathDifference, which: int) -> Iterator[Path]:
-    with scratch_directory("nix-seed-diff-") as directory:
-        unpack_to(side.store, _layer(side, path, which), directory)
-        yield directory / str(path.path).removeprefix("/")
+def _report(one: _Side, other: _Side, path: PathDifference, program: str) -> str:
+    """Unpack the path from both images and let diffoscope, the *program*, compare them."""
+    with scratch_directory("nix-seed-diff-") as scratch:
+        for which, (name, side) in enumerate((("first", one), ("second", other))):
+            (scratch / name).mkdir()
+            unpack_to(side.store, _layer(side, path, which), scratch / name)
+        return show_difference(program, scratch, f"first{path.path}", f"second{path.path}")
 
 
 def _tier_of(spec: Spec, position: int) -> str:

@@ -7,8 +7,8 @@ from typing import Final
 from nix_seed.core.errors import NixSeedError
 from nix_seed.core.events import Stage
 from nix_seed.formats.intoto.statement import Commit
-from nix_seed.outputs.compare import compare_nars, nars_of
-from nix_seed.outputs.diffoscope import diffoscope_at_hand, show_difference
+from nix_seed.image.diffoscope import diffoscope_at_hand
+from nix_seed.outputs.compare import compare_nars, nars_of, show_nars
 from nix_seed.outputs.rules.agreed import Question, SetAside, Word
 from nix_seed.outputs.rules.findings import OutputFinding, OutputsReport, evaluate_outputs
 from nix_seed.outputs.rules.statement import outputs_subject
@@ -56,7 +56,7 @@ def _compared(by: Verifiers, stores: Sequence[ImageStore], found: OutputFinding)
         program = diffoscope_at_hand()
         if program is None:
             return found
-        shown = show_difference(program, *nars_of(stores, found.path, one, other))
+        shown = show_nars(program, *nars_of(stores, found.path, one, other))
         return replace(found, diffoscope=shown)
     except NixSeedError as error:
         return replace(found, unread=error.message)

@@ -1,14 +1,19 @@
 """In which files two NARs of one output differ, read from the repositories that keep them."""
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Final, TypeVar
 
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
+from nix_seed.core.files import explained
 from nix_seed.core.words import human_size
 from nix_seed.formats.nix.nar import NarEntry, read_nar
 from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.image.diffoscope import show_difference
+from nix_seed.image.read.safe_root import scratch_directory
 from nix_seed.outputs.kept import find_kept
 from nix_seed.outputs.nar import unpack_nar
 from nix_seed.outputs.rules.findings import DifferingFile
@@ -18,6 +23,9 @@ from nix_seed.registry.store import ImageStore
 _T = TypeVar("_T")
 LARGEST_COMPARED: Final = 1 << 30
 """Bytes of a NAR: what is larger is not read for it."""
+LARGEST_SHOWN: Final = 64 << 20
+"""Bytes of a NAR: what is larger is not unpacked for diffoscope."""
+_MOST_SHOWN: Final = 20_000  # files
 _MOST_ENTRIES: Final = 200_000
 _HEAD: Final = 64 << 10  # bytes of each file, for saying where it differs
 _MOST_HELD: Final = 64 << 20
@@ -47,6 +55,37 @@ def nars_of(
 ) -> tuple[Iterator[bytes], ...]:
     """Return the NARs of *path* that have the hashes *wanted*; each ends only if it is right."""
     return tuple(_find(stores, path, each, _open) for each in wanted)
+
+
+def show_nars(program: str, one: Iterable[bytes], other: Iterable[bytes]) -> str:
+    """Return what diffoscope, the *program*, shows of two NARs; empty where it sees the same.
+
+    ``CouldNotCheck`` where it failed or took too long; and as the NARs raise.
+    """
+    with scratch_directory("nix-seed-diffoscope-") as scratch:
+        for name, nar in (("first", one), ("second", other)):
+            _unpack(nar, scratch / name)
+        return show_difference(program, scratch, "first", "second")
+
+
+def _unpack(nar: Iterable[bytes], top: Path) -> None:
+    """Write the tree that *nar* is; each directory in it is one that was made here."""
+    left, count = LARGEST_SHOWN, 0
+    # As it is read, no name leads out of its directory, and none comes twice.
+    for entry in read_nar(nar, "the NAR", LARGEST_SHOWN):
+        left, count = left - entry.size, count + 1
+        if left < 0 or count > _MOST_SHOWN:
+            most = f"{human_size(LARGEST_SHOWN)} and {_MOST_SHOWN} files"
+            raise CouldNotCheck(f"diffoscope is given outputs of up to {most}")
+        path = Path(os.fsdecode(os.path.join(os.fsencode(top), entry.path)) if entry.path else top)
+        with explained("unpacking for diffoscope"):
+            if entry.kind == "directory":
+                path.mkdir()
+            elif entry.kind == "symlink":
+                os.symlink(entry.head, os.fsencode(path))
+            else:
+                path.write_bytes(entry.head)
+                path.chmod(0o555 if entry.kind == "program" else 0o444)
 
 
 def _find(

@@ -70,6 +70,8 @@ def _file_lines(found: PathFiles) -> Iterator[str]:
         yield f"  {file.name}"
         for side, facts in (("A", file.ours), ("B", file.theirs)):
             yield f"    {side} {f'{facts.kind}, {facts.content}' if facts else 'absent'}"
+    if found.unshown is not None:
+        yield f"  not shown by diffoscope: {found.unshown}"
     if found.report:
         yield from (f"  | {line}" for line in found.report.splitlines())
 
