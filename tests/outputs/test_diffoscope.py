@@ -7,6 +7,7 @@ import subprocess
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -112,16 +113,29 @@ def test_it_reaches_neither_a_network_nor_this_users_files(
         "tail -n +3 /proc/net/dev",
         f"echo x > {secret}; echo x > first || echo denied",
         "touch /usr/x /x-was-here || echo denied",
+        f"rm said errors || echo denied; ln -s {secret} $TMPDIR/said",
     ]
-    program = fake(tmp_path, "{ " + "\n".join(tries) + "\n} > said 2>&1\nexit 1")
+    program = fake(tmp_path, "{ " + "\n".join(tries) + "\n} 2>&1\nexit 1")
     shown = difference(program, NarFile(b"one"), NarFile(b"two"))
     assert "the key" not in shown
     assert "the token" not in shown
-    assert shown.count("denied\n") + shown.endswith("denied") == 2, shown
+    assert shown.count("denied\n") + shown.endswith("denied") == 3, shown
     assert [line for line in shown.splitlines() if ": " in line and "lo:" in line], shown
     assert not [line for line in shown.splitlines() if "eth0" in line]
     assert secret.read_text() == "the key"
     assert not Path("/x-was-here").exists()
+
+
+@pytest.mark.parametrize("target", ["/etc", "/", "/tmp"])
+def test_an_output_that_is_a_link_opens_nothing_to_it(target: str, tmp_path: Path) -> None:
+    """What bubblewrap binds it follows, and an output may be a link to anywhere."""
+    needs("bwrap", "bubblewrap")
+    program = fake(tmp_path, "readlink first; ls first/ first/etc\nexit 1")
+    with TemporaryDirectory() as users:
+        shown = difference(program, Symlink(os.fsencode(target)), NarFile(b"a file"))
+    names = {*shown.split()}
+    assert target in names
+    assert names.isdisjoint({"passwd", "root", Path(users).name}), shown
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,8 @@ class Scene:
         self.store = LayoutStore(Layout.create(root / "kept"))
 
     def pack(self, *, expected: bool = False) -> tuple[Stored, int]:
-        return pack(self.store, self.info, self.nix, expected=expected)
+        packed = pack(self.store, self.info, self.nix, expected=expected)
+        return packed.blob, packed.sent
 
     def blob(self, stored: Stored) -> bytes:
         return b"".join(self.store.open_blob(stored.descriptor(NAR_TYPE)))

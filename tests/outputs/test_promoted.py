@@ -183,6 +183,7 @@ def test_what_was_poisoned_after_the_promotion_is_not_installed(
     code, printed, store = taken(world, capsys, "packages.tool")
     assert code == 4, printed
     assert f"Nix cannot take {store_path('tool')}" in printed, printed
+    assert f"nix-seed hydrate {world.repository}:{COMMIT}; " in printed
     assert not (store / store_path("tool").base_name).exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,6 +25,7 @@ from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.trust.sign import KeySigner
 from support.attestations import put
+from support.engines import debian_nix
 from support.nars import dump, nar_hash
 from support.output_world import SOURCE, Twenty, built_names, policy_text, taken_names, twenty
 from support.outputs import file_tree
@@ -57,10 +59,10 @@ def store(world: Twenty, tmp_path: Path) -> Iterator[Path]:
     remove_tree(where)
 
 
-def poison(world: Twenty, path: StorePath) -> None:
-    """Have carol's key state a backdoor for *path*, and keep it as the newest."""
+def poison(world: Twenty, path: StorePath, directory: Path) -> None:
+    """Have carol's key state a backdoor for *path*, and keep it as the newest in *directory*."""
     root = world.policy.parent
-    kept = LayoutStore(Layout.open(root / KEPT))
+    kept = LayoutStore(Layout.open(directory))
     (honest, *_) = find_kept(kept, path.hash_part).kept
     tree = file_tree(text="a backdoor\n")
     digest, size = nar_hash(tree)
@@ -88,21 +90,25 @@ def poison(world: Twenty, path: StorePath) -> None:
     list_statement(kept, signed)
 
 
+@pytest.mark.parametrize("suite", ["the system's", "sid"])
 def test_a_poisoned_output_is_refused_named_and_built(
-    world: Twenty, store: Path, tmp_path: Path
+    suite: str, world: Twenty, store: Path, tmp_path: Path
 ) -> None:
-    kept = f"oci:{world.policy.parent / KEPT}"
+    """By Nix 2.8 and the newest."""
+    programs = None if suite == "the system's" else debian_nix(suite)
+    shutil.copytree(world.policy.parent / KEPT, tmp_path / KEPT)
+    kept = f"oci:{tmp_path / KEPT}"
     with world.serving(kept, tmp_path / "before") as served:
-        done = served.build(f"{world.project}#p2", store)
+        done = served.build(f"{world.project}#p2", store, programs)
     assert done.returncode == 0, done.stderr
     assert taken_names(done.stderr) == ["p2"]
     assert "on the word of alice, bob" in (tmp_path / "before").read_text()
     said = world.run("outputs", "check", head(world), "--from", kept, "--policy", world.policy)
     assert "20 of 20 outputs reproducible" in said.out
     path = next(line for line in paths(world) if line.endswith("-p3"))
-    poison(world, StorePath.parse(path))
+    poison(world, StorePath.parse(path), tmp_path / KEPT)
     with world.serving(kept, tmp_path / "served") as served:
-        done = served.build(f"{world.project}#p3", store)
+        done = served.build(f"{world.project}#p3", store, programs)
     assert done.returncode == 0, done.stderr
     assert built_names(done.stderr) == ["p3"]
     assert (store / path[1:] / "text").read_text().startswith("3\n")

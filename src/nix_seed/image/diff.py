@@ -1,6 +1,6 @@
 """Two images, side by side: which layers, store paths and files differ.
 
-Where there is a diffoscope, it compares two paths and looks into files of many kinds.
+Where there is a diffoscope, and a sandbox for it, it looks into files of many kinds.
 """
 
 from collections.abc import Iterator, Mapping
@@ -46,14 +46,15 @@ class FileDifference:
 class PathFiles:
     """The files in which a store path differs; *trouble* says why they could not be compared.
 
-    *report* is diffoscope's, where that is installed and was wanted; where it failed,
-    *trouble* says so beside the files.
+    *report* is diffoscope's, where that is installed and was wanted; *unshown* says why it has
+    none.
     """
 
     path: StorePath
     files: tuple[FileDifference, ...]
     trouble: str | None = None
     report: str | None = None
+    unshown: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +118,17 @@ def _layers(one: _Side, other: _Side) -> Iterator[LayerPair]:
             yield LayerPair(position, _tier_of(spec, position), mine, its)
 
 
-def _compare_path(
-    one: _Side, other: _Side, path: PathDifference, diffoscope: str | None
-) -> PathFiles:
-    found: tuple[FileDifference, ...] = ()
+def _compare_path(one: _Side, other: _Side, path: PathDifference, program: str | None) -> PathFiles:
     try:
-        ours, theirs = _files(one, path, 0), _files(other, path, 1)
-        found = tuple(_differing(ours, theirs))
-        report = _report(one, other, path, diffoscope) if diffoscope else None
+        found = tuple(_differing(_files(one, path, 0), _files(other, path, 1)))
     except NixSeedError as error:
-        return PathFiles(path.path, found, error.message)
-    return PathFiles(path.path, found, None, report)
+        return PathFiles(path.path, (), error.message)
+    if program is None:
+        return PathFiles(path.path, found)
+    try:
+        return PathFiles(path.path, found, report=_report(one, other, path, program))
+    except NixSeedError as error:
+        return PathFiles(path.path, found, unshown=error.message)
 
 
 def _files(side: _Side, path: PathDifference, which: int) -> Mapping[str, FileFacts]:
@@ -148,13 +149,13 @@ def _differing(
             yield FileDifference(name, ours.get(name), theirs.get(name))
 
 
-def _report(one: _Side, other: _Side, path: PathDifference, diffoscope: str) -> str:
-    """Unpack the path from both images and let diffoscope compare them."""
+def _report(one: _Side, other: _Side, path: PathDifference, program: str) -> str:
+    """Unpack the path from both images and let diffoscope, the *program*, compare them."""
     with scratch_directory("nix-seed-diff-") as scratch:
         for which, (name, side) in enumerate((("first", one), ("second", other))):
             (scratch / name).mkdir()
             unpack_to(side.store, _layer(side, path, which), scratch / name)
-        return show_difference(diffoscope, scratch, str(path.path))
+        return show_difference(program, scratch, f"first{path.path}", f"second{path.path}")
 
 
 def _tier_of(spec: Spec, position: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import field
@@ -21,7 +21,7 @@ from nix_seed.core.parallel import in_parallel
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.bundle import BUNDLE_V03
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.outputs.kept import find_kept
+from nix_seed.outputs.kept import Listed, find_kept, find_newest
 from nix_seed.outputs.nar import checked, last_held_back
 from nix_seed.outputs.rules.agreed import NotServed, Served
 from nix_seed.outputs.rules.kept import NAR_TYPE, KeptOutput, Stored
@@ -87,7 +87,8 @@ class OutputCache:
     """Answers for what *store* keeps, as *decide* lets it; signs with *key*.
 
     *held* says what whoever asks has already; with it, a path is served only where all it refers to
-    is held or served as well. Thread-safe.
+    is held or served as well. Where *decide* needs no agreement, *by_newest* lets paths of the
+    commit that was pushed last be answered from one document. Thread-safe.
     """
 
     store: ImageStore
@@ -95,6 +96,9 @@ class OutputCache:
     key: CacheKey
     held: Callable[[StorePath], bool] | None = None
     on_event: OnEvent = ignore
+    by_newest: bool = False
+    _listed: dict[str, Listed] = field(default_factory=dict)
+    _inline: dict[Digest, bytes] = field(default_factory=dict)
     _answers: dict[str, OutputAnswer | _Miss] = field(default_factory=dict)
     _bundles: dict[Digest, Attestation] = field(default_factory=dict)
     _bad: set[tuple[StorePath, Digest]] = field(default_factory=set)
@@ -119,7 +123,23 @@ class OutputCache:
         Nix asks for many paths at once. What lacks is told when it is asked for.
         """
         with suppress(NixSeedError):
+            if self.by_newest and self._read_newest():
+                return
             in_parallel(lambda part: find_kept(self.store, part), [_NOBODYS] * _AT_FIRST, _AT_FIRST)
+
+    def _read_newest(self) -> bool:
+        """Read what was pushed last, and judge whose word it is; whether there is any."""
+        newest = find_newest(self.store)
+        judged = set[tuple[Stored, ...]]()
+        for listed in newest.lists.values():
+            bundles = _bundles_of(listed.kept)
+            if bundles not in judged and len(judged) < _AT_FIRST:
+                judged.add(bundles)
+                read = list(self._read(bundles, []))
+                with self._judging:  # which remembers
+                    self.decide(listed.kept[0].path, read, ())
+        self._inline, self._listed = newest.nars, newest.lists
+        return bool(newest.lists)
 
     def narinfo(self, hash_part: str) -> bytes | None:
         """Return the narinfo of the path with this hash, None for a miss."""
@@ -188,7 +208,11 @@ class OutputCache:
     def _checked(
         self, found: OutputAnswer, blob: Stored, *, proved: bool = False
     ) -> Iterator[bytes]:
-        chunks = self.store.open_blob(blob.descriptor(NAR_TYPE))
+        inline = self._inline.get(blob.digest)
+        if inline is None:
+            chunks = self.store.open_blob(blob.descriptor(NAR_TYPE))
+        else:
+            chunks = iter((inline,))
         if proved:
             return last_held_back(chunks)
         what = f"the NAR of {found.info.path}, {self.store}@{blob.digest}"
@@ -199,7 +223,7 @@ class OutputCache:
 
         Not while it waits for narinfos, which it asks for all at once, and before any NAR.
         """
-        if blob.size > _SMALL or found.info.nar_size > _SMALL_NAR:
+        if blob.size > _SMALL or found.info.nar_size > _SMALL_NAR or blob.digest in self._inline:
             return
         path, future = found.info.path, Future[bytes]()
 
@@ -248,12 +272,22 @@ class OutputCache:
             return _Miss(time.monotonic() + _MISS_LASTS)
 
     def _judged(self, hash_part: str) -> OutputAnswer | None:
+        # What stands there serves once: where it proves false, or old, the path's list is asked.
+        newest = self._listed.pop(hash_part, None)
+        if newest is not None and (found := self._chosen(newest, [])) is not None:
+            return found
         listed = find_kept(self.store, hash_part)
         reasons = [error.message for error in listed.troubles]
+        if (found := self._chosen(listed, reasons)) is None:
+            self._tell(OutputMissed(hash_part, "; ".join(reasons[:3])))
+        return found
+
+    def _chosen(self, listed: Listed, reasons: list[str]) -> OutputAnswer | None:
+        """Return what may be taken of what is *listed* of a path; else add *reasons*."""
         for path in dict.fromkeys(kept.path for kept in listed.kept):
             entries = [kept for kept in listed.kept if kept.path == path]
             unread: list[str] = []
-            bundles = list(self._read(entries, unread))
+            bundles = list(self._read(_bundles_of(entries), unread))
             reasons += unread
             with self._judging:
                 found = self.decide(path, bundles, unread)
@@ -269,12 +303,10 @@ class OutputCache:
                 millis = next((each for each in said if each is not None and each >= 0), None)
                 return OutputAnswer(info, fact.deriver, good, found.words, millis)
             reasons.append(f"{path}: nobody keeps the NAR {found.nar_hash}")
-        self._tell(OutputMissed(hash_part, "; ".join(reasons[:3])))
         return None
 
-    def _read(self, entries: Sequence[KeptOutput], reasons: list[str]) -> Iterator[Attestation]:
-        found = dict.fromkeys(bundle for each in entries for bundle in each.bundles)
-        for bundle in list(found)[:_MOST_BUNDLES]:
+    def _read(self, bundles: Sequence[Stored], reasons: list[str]) -> Iterator[Attestation]:
+        for bundle in bundles:
             place = f"{self.store}@{bundle.digest}"
             try:
                 with self._reading:  # a job's paths are asked for at once, and share a bundle
@@ -306,3 +338,8 @@ class OutputCache:
     def _tell(self, event: OutputMissed | OutputTaken) -> None:
         with self._telling:
             self.on_event(event)
+
+
+def _bundles_of(entries: Iterable[KeptOutput]) -> tuple[Stored, ...]:
+    found = dict.fromkeys(bundle for each in entries for bundle in each.bundles)
+    return tuple(found)[:_MOST_BUNDLES]

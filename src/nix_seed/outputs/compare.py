@@ -25,8 +25,8 @@ LARGEST_COMPARED: Final = 1 << 30
 """Bytes of a NAR: what is larger is not read for it."""
 LARGEST_SHOWN: Final = 64 << 20
 """Bytes of a NAR: what is larger is not unpacked for diffoscope."""
+_MOST_SHOWN: Final = 20_000  # files
 _MOST_ENTRIES: Final = 200_000
-_MOST_SHOWN: Final = 20_000  # entries
 _HEAD: Final = 64 << 10  # bytes of each file, for saying where it differs
 _MOST_HELD: Final = 64 << 20
 _SHOWN: Final = 24  # bytes
@@ -55,6 +55,37 @@ def nars_of(
 ) -> tuple[Iterator[bytes], ...]:
     """Return the NARs of *path* that have the hashes *wanted*; each ends only if it is right."""
     return tuple(_find(stores, path, each, _open) for each in wanted)
+
+
+def show_nars(program: str, one: Iterable[bytes], other: Iterable[bytes]) -> str:
+    """Return what diffoscope, the *program*, shows of two NARs; empty where it sees the same.
+
+    ``CouldNotCheck`` where it failed or took too long; and as the NARs raise.
+    """
+    with scratch_directory("nix-seed-diffoscope-") as scratch:
+        for name, nar in (("first", one), ("second", other)):
+            _unpack(nar, scratch / name)
+        return show_difference(program, scratch, "first", "second")
+
+
+def _unpack(nar: Iterable[bytes], top: Path) -> None:
+    """Write the tree that *nar* is; each directory in it is one that was made here."""
+    left, count = LARGEST_SHOWN, 0
+    # As it is read, no name leads out of its directory, and none comes twice.
+    for entry in read_nar(nar, "the NAR", LARGEST_SHOWN):
+        left, count = left - entry.size, count + 1
+        if left < 0 or count > _MOST_SHOWN:
+            most = f"{human_size(LARGEST_SHOWN)} and {_MOST_SHOWN} files"
+            raise CouldNotCheck(f"diffoscope is given outputs of up to {most}")
+        path = Path(os.fsdecode(os.path.join(os.fsencode(top), entry.path)) if entry.path else top)
+        with explained("unpacking for diffoscope"):
+            if entry.kind == "directory":
+                path.mkdir()
+            elif entry.kind == "symlink":
+                os.symlink(entry.head, os.fsencode(path))
+            else:
+                path.write_bytes(entry.head)
+                path.chmod(0o555 if entry.kind == "program" else 0o444)
 
 
 def _find(
@@ -127,34 +158,3 @@ def _how(one: NarEntry | None, other: NarEntry | None) -> str:
 
 def _text(raw: bytes) -> str:
     return ascii(raw.decode("utf-8", "surrogateescape"))[:80]
-
-
-def show_nars(program: str, one: Iterable[bytes], other: Iterable[bytes]) -> str:
-    """Return what *program* shows of the NARs *one* and *other*, empty where it sees the same.
-
-    ``CouldNotCheck`` where it failed or took too long; and as the NARs raise.
-    """
-    with scratch_directory("nix-seed-diffoscope-") as scratch:
-        for name, nar in (("first", one), ("second", other)):
-            _lay_out(nar, scratch / name)
-        return show_difference(program, scratch)
-
-
-def _lay_out(nar: Iterable[bytes], top: Path) -> None:
-    """Write the tree that *nar* is; each directory in it is one that was made here."""
-    left, count = LARGEST_SHOWN, 0
-    # As it is read, no name leads out of its directory, and none comes twice.
-    for entry in read_nar(nar, "the NAR", LARGEST_SHOWN):
-        left, count = left - entry.size, count + 1
-        if left < 0 or count > _MOST_SHOWN:
-            most = f"{human_size(LARGEST_SHOWN)} and {_MOST_SHOWN} files"
-            raise CouldNotCheck(f"diffoscope is given outputs of up to {most}")
-        path = Path(os.fsdecode(os.path.join(os.fsencode(top), entry.path)) if entry.path else top)
-        with explained("unpacking for diffoscope"):
-            if entry.kind == "directory":
-                path.mkdir()
-            elif entry.kind == "symlink":
-                os.symlink(entry.head, os.fsencode(path))
-            else:
-                path.write_bytes(entry.head)
-                path.chmod(0o555 if entry.kind == "program" else 0o444)

@@ -52,8 +52,9 @@ def install(by: Verifiers, place: AnyReference, promise: Promise, nix: Nix) -> N
             raise NixFailed(
                 f"Nix cannot take {output.path}",
                 detail=error.detail,
-                hint="its closure lies in the seed as well: nix-seed hydrate REF; where a daemon "
-                "builds, only its trusted users may name a cache (trusted-users in nix.conf)",
+                hint="the rest of its closure lies in the seed: nix-seed hydrate "
+                f"{place.at(str(output.commit))}; where a daemon builds, only its trusted users "
+                "may name a cache (trusted-users in nix.conf)",
             ) from error
     _check(nix, promise)
 

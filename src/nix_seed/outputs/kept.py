@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.values import dataclass
-from nix_seed.formats.oci.manifest import Descriptor, MediaType
+from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType
 from nix_seed.outputs.rules.kept import (
     MOST_KEPT,
+    NEWEST_TAG,
     KeptOutput,
     builders_tag,
     entry_of,
+    nar_within,
+    newest_first,
+    newest_of,
     read_entries,
+    read_entry,
     tag_of,
 )
 from nix_seed.registry.errors import NotTaken
@@ -34,10 +39,25 @@ CONFIG = Descriptor(MediaType.EMPTY, Digest.of(_EMPTY), len(_EMPTY))
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What is kept of a path, the newest first; *troubles* are entries that cannot be read."""
+    """What is kept of a path, the newest first; *troubles* are entries that cannot be read.
+
+    *entries* are what the list names.
+    """
 
     kept: tuple[KeptOutput, ...] = ()
     troubles: tuple[InputError, ...] = ()
+    entries: tuple[Descriptor, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """What was listed of the commit that was pushed last, by the hashes of its paths.
+
+    *nars* are blobs of small NARs.
+    """
+
+    lists: dict[str, Listed]
+    nars: dict[Digest, bytes]
 
 
 def find_kept(store: ImageStore, hash_part: str, *, writing: bool = False) -> Listed:
@@ -46,9 +66,31 @@ def find_kept(store: ImageStore, hash_part: str, *, writing: bool = False) -> Li
     ``CheckedFalse`` for what is no index. Who is *writing* next takes a refusal for nothing.
     """
     tag = tag_of(hash_part)
-    return Listed(
-        *read_entries(listed_at(store, tag, writing=writing), hash_part, f"{store}:{tag}")
-    )
+    entries = listed_at(store, tag, writing=writing)
+    return Listed(*read_entries(entries, hash_part, f"{store}:{tag}"), entries)
+
+
+def find_newest(store: ImageStore) -> Newest:
+    """Ask, by one request, for all outputs of the commit that was pushed last; nothing is proved.
+
+    What cannot be read of it is left out: each path has a list of its own.
+    """
+    lists, nars = dict[str, list[KeptOutput]](), dict[Digest, bytes]()
+    for item in listed_at(store, NEWEST_TAG):
+        with suppress(InputError):
+            kept = read_entry(item, None, f"{store}:{NEWEST_TAG}, {item.digest}")
+            lists.setdefault(kept.path.hash_part, []).append(kept)
+            if (blob := nar_within(item, kept)) is not None:
+                nars[kept.nar.digest] = blob
+    return Newest({part: Listed(newest_first(found)) for part, found in lists.items()}, nars)
+
+
+def put_newest(store: ImageStore, entries: Iterable[Descriptor]) -> None:
+    """Have that find *entries*, of one commit; or nothing, where there are none."""
+    before = listed_at(store, NEWEST_TAG, writing=True)
+    after = newest_of(entries, before)
+    if after != before:
+        store.put_manifest(Index(after).dump(), MediaType.INDEX, NEWEST_TAG)
 
 
 def put_config(store: ImageStore) -> None:
@@ -57,21 +99,26 @@ def put_config(store: ImageStore) -> None:
         store.take_blob(CONFIG, lambda held: iter((_EMPTY[held.size :],)))
 
 
-def keep(store: ImageStore, *outputs: KeptOutput, jobs: int = 1) -> None:
+def keep(store: ImageStore, *outputs: KeptOutput, jobs: int = 1) -> tuple[Descriptor, ...]:
     """List *outputs*, whose blobs are in *store*, each under its path, *jobs* at once.
+
+    Return their entries, in the same order.
 
     Each manifest first gets a tag that is its builder's alone: by it ``clean`` finds what it might
     have overwritten. ``CouldNotCheck`` where others overwrite a list again and again.
     """
     documents: list[NamedDocument] = []
     entries: dict[str, list[Descriptor]] = {}
+    found: list[Descriptor] = []
     for kept in outputs:
         manifest = kept.manifest(CONFIG).dump()
         documents.append((manifest, MediaType.MANIFEST, builders_tag(kept)))
-        entries.setdefault(tag_of(kept.path.hash_part), []).append(entry_of(manifest, kept))
+        found.append(entry_of(manifest, kept))
+        entries.setdefault(tag_of(kept.path.hash_part), []).append(found[-1])
     with tags_that_move():
         store.put_manifests(documents, jobs)
         ensure(store, entries, jobs)
+    return tuple(found)
 
 
 @contextmanager

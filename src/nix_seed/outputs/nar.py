@@ -16,11 +16,12 @@ import zstandard
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, foreign
 from nix_seed.core.files import explained
+from nix_seed.core.values import dataclass
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.nar import dump_tree
 from nix_seed.formats.nix.store_path import PathInfo
 from nix_seed.image.rules.frames import FRAME_SIZE, Alone, Compressor, FrameWriter
-from nix_seed.outputs.rules.kept import NAR_TYPE, Stored
+from nix_seed.outputs.rules.kept import LARGEST_INLINE, NAR_TYPE, Stored
 from nix_seed.registry.store import ImageStore
 
 _WINDOW: Final = 8 << 20
@@ -30,8 +31,17 @@ _MOST_HELD: Final = 64 << 20
 _DAMAGED: Final = "the store is damaged, or it changed meanwhile: nix-store --verify-path"
 
 
-def pack(store: ImageStore, info: PathInfo, nix: Nix, *, expected: bool) -> tuple[Stored, int]:
-    """Send the NAR of *info*, which *nix* has, to *store*; return the blob, and bytes sent.
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """The *blob* of a NAR, and the bytes *sent* for it; *text* is a small one's content."""
+
+    blob: Stored
+    sent: int
+    text: bytes = b""
+
+
+def pack(store: ImageStore, info: PathInfo, nix: Nix, *, expected: bool) -> Packed:
+    """Send the NAR of *info*, which *nix* has, to *store*.
 
     Where it is *expected* to be there, it is packed first, to see whether it is. ``CheckedFalse``
     where the NAR is not the one that the store's database states.
@@ -50,15 +60,16 @@ def pack(store: ImageStore, info: PathInfo, nix: Nix, *, expected: bool) -> tupl
                 size += len(chunk)
             blob = Stored(Digest(state.hexdigest()), size)
             if store.has_blob(blob.digest):
-                return blob, 0
+                return Packed(blob, 0)
         sent = store.push_stream(source, NAR_TYPE)
-        return Stored(sent.digest, sent.size), sent.size
+        return Packed(Stored(sent.digest, sent.size), sent.size)
     chunks = b"".join(source())
     blob = Stored(Digest.of(chunks), len(chunks))
+    text = chunks if len(chunks) <= LARGEST_INLINE else b""
     if expected and store.has_blob(blob.digest):
-        return blob, 0
+        return Packed(blob, 0, text)
     store.take_blob(blob.descriptor(NAR_TYPE), lambda held: iter((chunks[held.size :],)))
-    return blob, blob.size
+    return Packed(blob, blob.size, text)
 
 
 class _Sink:

@@ -41,7 +41,9 @@ def open_cache(
             "the policy says that no output is taken: outputs is none",
             hint='to take what its builders signed, write outputs = "own" into the policy',
         )
-    return OutputCache(by.stores.open(reference), WordReader(by).decide, key, held, on_event)
+    store, decide = by.stores.open(reference), WordReader(by).decide
+    # Where builders must agree, what each path's own list says now is what counts.
+    return OutputCache(store, decide, key, held, on_event, by.policy.outputs == "own")
 
 
 def fresh_key() -> CacheKey:

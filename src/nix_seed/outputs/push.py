@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Final
 
 from nix_seed.core.declared import time_text
 from nix_seed.core.digests import Digest, NarHash
-from nix_seed.core.errors import InputError
+from nix_seed.core.errors import InputError, NixSeedError
 from nix_seed.core.events import Stage, tell
 from nix_seed.core.parallel import in_parallel
 from nix_seed.core.values import dataclass
@@ -26,10 +27,11 @@ from nix_seed.flake.nix_code import nix_string
 from nix_seed.flake.provenance import read_provenance
 from nix_seed.formats.intoto.bundle import BUNDLE_V03
 from nix_seed.formats.nix.store_path import STORE_DIR, PathInfo, StorePath
+from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.outputs.facts import output_facts
-from nix_seed.outputs.kept import find_kept, keep, put_config
-from nix_seed.outputs.nar import pack
-from nix_seed.outputs.rules.kept import KeptOutput, Stored
+from nix_seed.outputs.kept import find_kept, keep, put_config, put_newest
+from nix_seed.outputs.nar import Packed, pack
+from nix_seed.outputs.rules.kept import KeptOutput, Stored, with_nar
 from nix_seed.outputs.rules.statement import OutputFact, OutputsStatement
 from nix_seed.outputs.sign import SignedOutputs, list_statement, sign_outputs
 from nix_seed.registry.layout_store import LayoutStore
@@ -266,6 +268,7 @@ class _Work:
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     sent: int = 0
     expected: set[NarHash] = field(default_factory=set)
+    listed: dict[StorePath, tuple[Descriptor, ...]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def known(self, facts: Sequence[OutputFact]) -> dict[OutputFact, str]:
@@ -287,6 +290,7 @@ class _Work:
             # First what is said: a path that is listed is not said again by who was ended here.
             list_statement(self.store, each)
             self.list_all(each, blobs)
+        self.list_newest(new)
         return signed
 
     def last_said(self, fact: OutputFact) -> str | None:
@@ -294,12 +298,13 @@ class _Work:
         listed = find_kept(self.store, fact.path.hash_part, writing=True)
         with self._lock:
             self.expected |= {each.nar_hash for each in listed.kept}
+            self.listed[fact.path] = listed.entries
         said = (fact.path, fact.nar_hash, self.signer)
         since = time_text(self.now - RENEWED_AFTER)
         found = (e for e in listed.kept if (e.path, e.nar_hash, e.signer) == said)
         return next((each.commit for each in found if each.pushed > since), None)
 
-    def pack_all(self, facts: Collection[OutputFact]) -> Mapping[StorePath, Stored]:
+    def pack_all(self, facts: Collection[OutputFact]) -> Mapping[StorePath, Packed]:
         """Send all NARs: of small ones more at once, for these wait for answers, not for bytes."""
         small = [each for each in facts if each.nar_size <= _SMALL]
         large = [each for each in facts if each.nar_size > _SMALL]
@@ -307,28 +312,28 @@ class _Work:
         sent += in_parallel(self.pack, large, self.target.stores.jobs)
         return dict(zip((each.path for each in (*small, *large)), sent, strict=True))
 
-    def pack(self, fact: OutputFact) -> Stored:
+    def pack(self, fact: OutputFact) -> Packed:
         """Send the NAR, where it is not there."""
         info = PathInfo(fact.path, fact.nar_hash, fact.nar_size, tuple(fact.references))
         expected = fact.nar_hash in self.expected
-        blob, sent = pack(self.store, info, self.target.nix, expected=expected)
+        packed = pack(self.store, info, self.target.nix, expected=expected)
         with self._lock:
-            self.sent += sent
-            tell(OutputPushed(fact.path, sent))
-        return blob
+            self.sent += packed.sent
+            tell(OutputPushed(fact.path, packed.sent))
+        return packed
 
-    def list_all(self, signed: SignedOutputs, blobs: Mapping[StorePath, Stored]) -> None:
+    def list_all(self, signed: SignedOutputs, blobs: Mapping[StorePath, Packed]) -> None:
         """List what is new of a statement, and see that no other job overwrote it."""
         bundles = tuple(self._put(each) for each in signed.bundles)
         new = [each for each in signed.said.outputs if each.path in blobs]
-        keep(
+        entries = keep(
             self.store,
             *(
                 KeptOutput(
                     path=fact.path,
                     nar_hash=fact.nar_hash,
                     nar_size=fact.nar_size,
-                    nar=blobs[fact.path],
+                    nar=blobs[fact.path].blob,
                     bundles=bundles,
                     commit=str(signed.said.commit),
                     signer=self.signer,
@@ -341,9 +346,19 @@ class _Work:
             ),
             jobs=_REQUESTS,
         )
+        for fact, entry in zip(new, entries, strict=True):
+            text = blobs[fact.path].text
+            told = with_nar(entry, text) if text else entry
+            self.listed[fact.path] = (told, *self.listed[fact.path])
         # What was there, and so not sent, may have been cleaned away since: now it is listed.
-        listed = ((each, blobs[each.path]) for each in new)
+        listed = ((each, blobs[each.path].blob) for each in new)
         in_parallel(self.send_again, listed, _REQUESTS)
+
+    def list_newest(self, new: Collection[OutputFact]) -> None:
+        """List all of the commit in one document, what is *new* first: that only saves requests."""
+        first = dict.fromkeys((*(each.path for each in new), *self.listed))
+        with suppress(NixSeedError):
+            put_newest(self.store, (entry for path in first for entry in self.listed[path]))
 
     def send_again(self, listed: tuple[OutputFact, Stored]) -> None:
         """Send a NAR that is listed where it is gone; on a disk anything may be."""

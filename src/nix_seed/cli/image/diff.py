@@ -65,11 +65,13 @@ def _lines(found: ImageDiff) -> Iterator[str]:
 
 def _file_lines(found: PathFiles) -> Iterator[str]:
     if found.trouble is not None:
-        yield f"  {'not shown in full' if found.files else 'files not compared'}: {found.trouble}"
+        yield f"  files not compared: {found.trouble}"
     for file in found.files:
         yield f"  {file.name}"
         for side, facts in (("A", file.ours), ("B", file.theirs)):
             yield f"    {side} {f'{facts.kind}, {facts.content}' if facts else 'absent'}"
+    if found.unshown is not None:
+        yield f"  not shown by diffoscope: {found.unshown}"
     if found.report:
         yield from (f"  | {line}" for line in found.report.splitlines())
 

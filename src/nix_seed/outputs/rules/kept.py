@@ -7,8 +7,9 @@ it. All of that is only a hint: what is believed is the signed statement.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Annotated, Any, ClassVar, Final
 
 from nix_seed.core.declared import Codec, Declared, at, check_time
@@ -28,6 +29,12 @@ MOST_BUNDLES: Final = 10
 """Of one output: one for each log."""
 MOST_KEPT: Final = 200
 """Of one path: that many are read, and no more written."""
+NEWEST_TAG: Final = f"{TAG_PREFIX}newest"
+"""Where all that was listed of the last push's commit stands once more, in one index."""
+LARGEST_INLINE: Final = 1 << 10
+"""Bytes of a NAR's blob that goes along in it."""
+_INLINE: Final = "io.nix-seed.output.nar"
+_MOST_NEWEST: Final = 1 << 20  # bytes of annotations, of which a document is made almost alone
 
 
 def tag_of(hash_part: str) -> str:
@@ -131,13 +138,52 @@ def read_entries(
             found.append(read_entry(item, hash_part, f"{where}, {item.digest}"))
         except InputError as error:
             troubles.append(error)
+    return newest_first(found), tuple(troubles)
+
+
+def newest_first(found: Iterable[KeptOutput]) -> tuple[KeptOutput, ...]:
+    """Return *found* in the order in which it counts."""
     ordered = sorted(found, key=lambda kept: (kept.pushed, kept.bundles[0].digest), reverse=True)
-    return tuple(ordered), tuple(troubles)
+    return tuple(ordered)
 
 
-def read_entry(item: Descriptor, hash_part: str, where: str) -> KeptOutput:
-    """Read one entry of the index of a path; ``InputError`` for another's."""
+def read_entry(item: Descriptor, hash_part: str | None, where: str) -> KeptOutput:
+    """Read one entry of the index of a path (None: of any); ``InputError`` for another's."""
     kept = KeptOutput.parse(item.annotations.get(ANNOTATION, "").encode(), where)
-    if kept.path.hash_part != hash_part:
+    if hash_part not in (None, kept.path.hash_part):
         raise InputError(f"{where} is listed under {hash_part}, and says that it is {kept.path}")
     return kept
+
+
+def with_nar(entry: Descriptor, blob: bytes) -> Descriptor:
+    """Return *entry* with the *blob* of its NAR in it, for the index of a whole commit."""
+    text = base64.b64encode(blob).decode()
+    return replace(entry, annotations={**entry.annotations, _INLINE: text})
+
+
+def nar_within(item: Descriptor, kept: KeptOutput) -> bytes | None:
+    """Return the blob of *kept*'s NAR that *item* holds; None where it holds none, or another."""
+    text = item.annotations.get(_INLINE, "")
+    if not text or len(text) > 2 * LARGEST_INLINE or not text.isascii():
+        return None
+    try:
+        blob = base64.b64decode(text, validate=True)
+    except ValueError:
+        return None
+    return blob if Digest.of(blob) == kept.nar.digest else None
+
+
+def newest_of(
+    entries: Iterable[Descriptor], before: Iterable[Descriptor]
+) -> tuple[Descriptor, ...]:
+    """Return the index of a commit's *entries*, as many as fit; NARs that *before* held stay."""
+    had = {item.digest: item for item in before if _INLINE in item.annotations}
+    found: dict[Digest, Descriptor] = {}
+    left = _MOST_NEWEST
+    for entry in entries:
+        item = entry if _INLINE in entry.annotations else had.get(entry.digest, entry)
+        left -= sum(map(len, item.annotations.values()))
+        if left < 0:
+            break
+        found[item.digest] = item
+    return tuple(found[digest] for digest in sorted(found))
