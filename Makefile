@@ -59,8 +59,8 @@ demo-trust: setup-demo
 	@tools/demo-trust
 
 # For two cores: a third of the time of tests that start programs is waiting, hence three processes.
-# The tests of a file stay in one: they share what they made. What takes longest begins first
-# (tests/support/kinds.py), so that all end at about the same time.
+# The tests of a file, and of some directories, stay in one: they share what they made. What takes
+# longest begins first (tests/support/kinds.py), so that all end at about the same time.
 WORKERS ?= 3
 RUN_TESTS = pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=1
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler.loadscope import LoadScopeScheduling
 
 from support import kinds, quick
 from support.distribution import distribution as make_distribution
@@ -23,6 +26,23 @@ settings.load_profile("any machine")
 # What tests are spared, before any module is imported that takes hold of ``time.sleep``: another
 # conftest.py may do so.
 quick.start(new="PYTEST_XDIST_WORKER" not in os.environ)
+
+# Modules and tests are hundreds of thousands of objects that stay: while they are made, nothing is
+# gone that was worth a search, and later they are none of a search's business.
+gc.set_threshold(50_000)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let the tests of a file, or of a directory, run in one process: they share what they made."""
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = kinds.scope
+    return scheduler
+
+
+def pytest_collection_finish() -> None:
+    """Take what was collected out of every later search for circles."""
+    gc.freeze()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

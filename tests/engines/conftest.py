@@ -61,11 +61,21 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+@pytest.fixture(scope="session")
+def podman_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[engines.Started]:
+    """One podman for all: it takes longest over a seed's layers, and takes them once."""
+    with engines.podman(tmp_path_factory.mktemp("podman")) as running:
+        yield running
+
+
 @pytest.fixture(scope="session", params=ENGINES)
 def started(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Each engine in turn, started where it needs a daemon, with the environment it needs."""
+    if request.param == "podman":
+        yield "podman", dict(request.getfixturevalue("podman_here").env)
+        return
     with engines.started(request.param, tmp_path_factory.mktemp(request.param)) as given:
         yield given
 

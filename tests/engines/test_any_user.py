@@ -64,14 +64,11 @@ def image(project: Path) -> Image:
 
 
 @pytest.fixture(scope="module")
-def podman(
-    image: Image, project: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Podman]:
-    directory = tmp_path_factory.mktemp("podman")
-    with engines.podman(directory) as started, pytest.MonkeyPatch.context() as patch:
-        for name, value in started.env.items():
+def podman(image: Image, project: Path, podman_here: engines.Started) -> Iterator[Podman]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in podman_here.env.items():
             patch.setenv(name, value)
-        image_id = choose_engine("podman", directory / "cache").prepare(image)
+        image_id = choose_engine("podman", project.parent / "cache").prepare(image)
         edit(project, "words", "first", "second")
         yield Podman(image_id, project)
 

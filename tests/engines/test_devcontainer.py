@@ -40,31 +40,28 @@ def test_the_guide_shows_the_example() -> None:
     assert json.loads(shown) == json.loads(EXAMPLE.read_text())
 
 
-def test_up_and_build(tmp_path: Path) -> None:
+def test_up_and_build(podman_here: engines.Started, tmp_path: Path) -> None:
     program = devcontainer()
     image = json.loads(EXAMPLE.read_text())["image"]
     project = built.fresh_project(tmp_path / "project")
     (project / ".devcontainer").mkdir()
     shutil.copy(EXAMPLE, project / ".devcontainer")
-    with engines.podman(tmp_path) as started:
-        podman = ["podman", *shlex.split(started.env["NIX_SEED_PODMAN_ARGS"])]
-        run = started.env["NIX_SEED_PODMAN_RUN_ARGS"]
-        subprocess.run(
-            [*podman, "pull", "-q", f"oci:{built.layout('seed')}"], check=True, capture_output=True
-        )
-        [found] = subprocess.run(
-            [*podman, "images", "-q"], check=True, capture_output=True, text=True
-        ).stdout.split()
-        subprocess.run([*podman, "tag", found, image], check=True)
-        wrapper = tmp_path / "podman-here"
-        # What this machine needs to start containers at all, and nothing else.
-        wrapper.write_text(
-            f'#!/bin/sh\nif [ "$1" = run ]; then shift; exec {shlex.join(podman)} run {run} '
-            f'--network none "$@"; fi\nexec {shlex.join(podman)} "$@"\n'
-        )
-        wrapper.chmod(0o755)
-        common = ["--docker-path", str(wrapper), "--workspace-folder", str(project)]
-        env = os.environ | {"HOME": str(tmp_path)}
+    podman = ["podman", *shlex.split(podman_here.env["NIX_SEED_PODMAN_ARGS"])]
+    run = podman_here.env["NIX_SEED_PODMAN_RUN_ARGS"]
+    found = subprocess.check_output(
+        [*podman, "pull", "-q", f"oci:{built.layout('seed')}"], text=True
+    ).strip()
+    subprocess.run([*podman, "tag", found, image], check=True)
+    wrapper = tmp_path / "podman-here"
+    # What this machine needs to start containers at all, and nothing else.
+    wrapper.write_text(
+        f'#!/bin/sh\nif [ "$1" = run ]; then shift; exec {shlex.join(podman)} run {run} '
+        f'--network none "$@"; fi\nexec {shlex.join(podman)} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    common = ["--docker-path", str(wrapper), "--workspace-folder", str(project)]
+    env = os.environ | {"HOME": str(tmp_path)}
+    try:
         up = subprocess.run(
             [program, "up", *common], env=env, capture_output=True, text=True, check=False
         )
@@ -79,3 +76,5 @@ def test_up_and_build(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.startswith("/src")
+    finally:
+        subprocess.run([*podman, "rm", "--all", "--force"], check=True, capture_output=True)

@@ -13,7 +13,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,15 +112,13 @@ def tool(*command: str | Path, **how: Any) -> str:
 
 
 @pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+def podman(podman_here: engines.Started) -> list[str]:
     """The command that starts a container, and the seed as ``seed`` in podman's store."""
-    with engines.podman(tmp_path_factory.mktemp("recipes")) as started:
-        program = ["podman", *shlex.split(started.env["NIX_SEED_PODMAN_ARGS"])]
-        check(*program, "pull", "-q", f"oci:{built.layout('seed')}")
-        [image] = check(*program, "images", "-q").split()
-        check(*program, "tag", image, "localhost/seed")
-        more = shlex.split(started.env["NIX_SEED_PODMAN_RUN_ARGS"])
-        yield [*program, "run", "--rm", "--network", "none", *more]
+    program = ["podman", *shlex.split(podman_here.env["NIX_SEED_PODMAN_ARGS"])]
+    image = check(*program, "pull", "-q", f"oci:{built.layout('seed')}").strip()
+    check(*program, "tag", image, "localhost/seed")
+    more = shlex.split(podman_here.env["NIX_SEED_PODMAN_RUN_ARGS"])
+    return [*program, "run", "--rm", "--network", "none", *more]
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -137,6 +137,11 @@ def original(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return write_project(tmp_path_factory.mktemp("o") / "project", distribution, OUTPUTS, FILES)
 
 
+@pytest.fixture(scope="module")
+def original_key(original: Path) -> str:
+    return key(original)
+
+
 def key(project: Path) -> str:
     recipe = evaluate_flake(Nix(), str(project), system="x86_64-linux").recipe
     assert recipe.walked == ()
@@ -181,7 +186,11 @@ def apply(project: Path, action: str, place: str, data: bytes) -> None:
     committed=False,
 )
 def test_random_commits_move_no_key(
-    steps: list[tuple[str, str, bytes]], committed: bool, original: Path, tmp_path: Path
+    steps: list[tuple[str, str, bytes]],
+    committed: bool,
+    original: Path,
+    original_key: str,
+    tmp_path: Path,
 ) -> None:
     project = tmp_path / "checkout"
     shutil.rmtree(project, ignore_errors=True)
@@ -191,4 +200,4 @@ def test_random_commits_move_no_key(
     if committed:
         (project / "always").write_text("another commit\n")
         commit(project, "Change")
-    assert key(project) == key(original)
+    assert key(project) == original_key

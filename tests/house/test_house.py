@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -51,7 +52,12 @@ PURE_CALLS = {"open", "datetime.now", "date.today", "datetime.utcnow"}
 MOST_MODULES, MOST_LINES, MOST_PARAMETERS = 25, 500, 6
 
 FILES = {path: path.relative_to(ROOT) for path in sorted(ROOT.rglob("*.py"))}
-TREES = {path: ast.parse(path.read_text()) for path in FILES}
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    """Return the file's syntax, read when it is asked for: three processes import this module."""
+    return ast.parse(path.read_text())
 
 
 def dotted(path: Path) -> str:
@@ -71,7 +77,7 @@ def room(path: Path) -> str:
 
 def imports(path: Path) -> Iterator[str]:
     """Yield each module that the file imports: lazily and for type checking, too."""
-    for node in ast.walk(TREES[path]):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -110,7 +116,7 @@ def test_rules_are_pure() -> None:
             if room(other) not in ("core", "formats") and "rules" not in FILES[other].parts
         ]
         called = {
-            ast.unparse(node.func) for node in ast.walk(TREES[path]) if isinstance(node, ast.Call)
+            ast.unparse(node.func) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)
         } & PURE_CALLS
         if taken or below or called:
             wrong.append(f"{relative}: {[*taken, *map(str, below), *called]}")
@@ -141,10 +147,10 @@ def test_rooms_are_of_a_size_to_find_ones_way_in() -> None:
 def test_a_name_has_one_meaning() -> None:
     """No public class stands twice."""
     found: dict[str, list[str]] = defaultdict(list)
-    for path, tree in TREES.items():
-        for node in tree.body:
+    for path, relative in FILES.items():
+        for node in tree(path).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                found[node.name].append(str(FILES[path]))
+                found[node.name].append(str(relative))
     twice = [f"{name}: {', '.join(where)}" for name, where in found.items() if len(where) > 1]
     assert not twice, "\n".join(twice)
 
@@ -152,8 +158,8 @@ def test_a_name_has_one_meaning() -> None:
 def test_functions_take_few_parameters() -> None:
     """Options of a command are the exception: click hands over each by its name."""
     wrong = []
-    for path, tree in TREES.items():
-        for node in ast.walk(tree):
+    for path, relative in FILES.items():
+        for node in ast.walk(tree(path)):
             if not isinstance(node, ast.FunctionDef) or any(
                 "option" in ast.unparse(each) or "argument" in ast.unparse(each)
                 for each in node.decorator_list
@@ -162,7 +168,7 @@ def test_functions_take_few_parameters() -> None:
             given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
             number = len([each for each in given if each.arg not in ("self", "cls")])
             if number > MOST_PARAMETERS:
-                wrong.append(f"{FILES[path]} {node.name}: {number}")
+                wrong.append(f"{relative} {node.name}: {number}")
     assert not wrong, "\n".join(sorted(wrong))
 
 

@@ -46,10 +46,20 @@ _IMPORT = re.compile(
 
 # Directories whose files take longest, longest first.
 _LONG = (
-    "docs", "action", "arm64", "evm", "story", "flakes", "engines", "report", "use", "mount",
+    "engines", "evm", "docs", "action", "arm64", "story", "flakes", "report", "use", "mount",
     "outputs", "bench", "image", "licences", "sbom", "logs", "cli", "examples", "release",
     "registry", "attacks", "audit", "fuzz", "sim",
 )  # fmt: skip
+
+# What tests of these directories share takes longest to start: engines that hold images, chains.
+_TOGETHER = ("engines", "evm")
+
+
+def scope(nodeid: str) -> str:
+    """Which tests stay in one process, in their order: a file's, or a directory's."""
+    path = nodeid.partition("::")[0]
+    directory = path.removeprefix("tests/").partition("/")[0]
+    return directory if directory in _TOGETHER else path
 
 
 def turn(path: Path) -> int:
