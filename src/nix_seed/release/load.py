@@ -40,8 +40,9 @@ class LoadedPolicy:
 def load_policy(path: Path, now: datetime) -> LoadedPolicy:
     """Read the policy at *path*; ``InputError`` where it is missing or no policy."""
     if not path.is_file():
+        missing = "it is a directory" if path.is_dir() else "there is no such file"
         raise InputError(
-            f"there is no policy at {path}",
+            f"there is no policy at {path}: {missing}",
             hint="name one with --policy FILE; `nix-seed policy init` writes one to begin with",
         )
     policy = parse_policy(read_given(path, _LARGEST), str(path), now)
