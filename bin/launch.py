@@ -16,7 +16,7 @@ _MAIN = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
 sys.argv[0] = "nix-seed"
-from nix_seed.cli.main import main
+from nix_seed.cli.start import main
 main()"""
 _PATHS = """../rest/site-packages
 ../rest/site-packages/pure.zip

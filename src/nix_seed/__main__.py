@@ -1,5 +1,5 @@
 """``python -m nix_seed``."""
 
-from nix_seed.cli.main import main
+from nix_seed.cli.start import main
 
 main()

@@ -311,12 +311,14 @@ def test_an_output_that_may_not_be_written_to(project: Path, cache: Path) -> Non
 def test_a_base_that_is_no_seed(project: Path, tmp_path: Path, cache: Path, output: Path) -> None:
     foreign = write_layout(tmp_path / "foreign", [tar([tar_file("etc/motd", b"hello\n")])])
     (tmp_path / "empty").mkdir()
+    (tmp_path / "s.tar").touch()
     for base, message in (
         (f"oci:{foreign}", "is not a seed: its last layer holds no etc/nix-seed/seed.json"),
         (f"oci:{tmp_path}/empty", f"{tmp_path}/empty is not an OCI image layout"),
-        (f"oci:{tmp_path}/absent", f"{tmp_path}/absent "),
+        (f"oci:{tmp_path}/absent", f"there is no image layout {tmp_path}/absent"),
+        (f"oci:{tmp_path}/s.tar", f"{tmp_path}/s.tar is a file; an image layout is a directory"),
         (f"oci:{foreign}:other", "other"),
-        ("seed", "'seed' names no registry"),
+        ("seed", "for an image layout on disk oci:seed"),
         ("https://example.org/seed", "a reference has no scheme"),
     ):
         arguments = ["--kind", "run", "--base", base, "-o", str(output)]

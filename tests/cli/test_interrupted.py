@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,31 @@ def test_an_interrupted_run_leaves_no_half_image_and_the_next_goes_on(
     assert not all(reused)
     assert again["digest"] == slow_digest
     check_layout(output)
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_ctrl_c_while_the_command_loads_prints_no_traceback(*, ignored: bool) -> None:
+    """Behind nohup it is ignored, and stays so."""
+    code = f"""
+import os, signal, sys
+if {ignored}:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+before = signal.getsignal(signal.SIGINT)
+class Impatient:
+    def find_spec(self, name, path, target=None):
+        if name == "nix_seed.cli.main":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Impatient())
+sys.argv = ["nix-seed", "--version"]
+from nix_seed.cli.start import main
+try:
+    main()
+finally:
+    assert signal.getsignal(signal.SIGINT) == before
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert (done.returncode, done.stdout[:8]) == ((0, "nix-seed") if ignored else (-2, ""))
 
 
 # A damaged cache

@@ -89,6 +89,7 @@ def test_a_hint_of_another_hash_is_not_the_word(scene: Scene) -> None:
     ("data", "words"),
     [
         (zstandard.compress(b"".join(dump(NarFile(b"evil")))), "is another NAR"),
+        (zstandard.compress(NAR[:-9] + bytes([NAR[-9] ^ 1]) + NAR[-8:]), "is another NAR"),
         (zstandard.compress(NAR + b"\0" * (1 << 20)), "unpacks to more than"),
         (zstandard.compress(NAR[:-8]), "is another NAR"),
         (BLOB[:-5], "is another NAR"),
@@ -97,7 +98,17 @@ def test_a_hint_of_another_hash_is_not_the_word(scene: Scene) -> None:
         (b"\x50\x2a\x4d\x18\xff\xff\xff\xff" + b"\0" * 1000, "is another NAR"),
         (b"", "is another NAR"),
     ],
-    ids=["another's", "longer", "shorter", "cut", "plain", "trailing", "skippable", "empty"],
+    ids=[
+        "another's",
+        "as-long",
+        "longer",
+        "shorter",
+        "cut",
+        "plain",
+        "trailing",
+        "skippable",
+        "empty",
+    ],
 )
 @pytest.mark.parametrize("largest", [1 << 18, -1], ids=["ahead", "streamed"])
 def test_a_false_nar_never_ends(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,9 @@ from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
 from nix_seed.release.rules.tree import OutputLeaf, ReleasedOutputs
+from support.distribution import nix_env
 from support.json_page import check
-from support.nars import nar_hash
+from support.nars import dump, nar_hash
 from support.outputs import OutputsWorld, file_tree, store_path
 from support.programs import need
 from support.releases import ReleaseWorld
@@ -185,6 +187,28 @@ def test_what_was_poisoned_after_the_promotion_is_not_installed(
     assert f"Nix cannot take {store_path('tool')}" in printed, printed
     assert f"nix-seed hydrate {world.repository}:{COMMIT}; " in printed
     assert not (store / store_path("tool").base_name).exists()
+
+
+def test_another_build_in_the_store_is_not_taken_for_the_promoted_one(
+    world: PromotingWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nix asks nobody for a path that it has: the machine may have built it badly before."""
+    build(world, "alice", "bob")
+    assert promote(world, capsys, "--outputs")[0] == 0
+    store, path = world.root / "store-packages.tool", store_path("tool")
+    (store / "nix/store").mkdir(parents=True)
+    digest, size = nar_hash(POISON["tool"])
+    known = f"{path}\n{digest.hex}\n{size}\n\n0\n".encode()
+    for arguments, given in (
+        (["--restore", str(store / "nix/store" / path.base_name)], b"".join(dump(POISON["tool"]))),
+        (["--store", str(store), "--load-db"], known),
+    ):
+        subprocess.run(["nix-store", *arguments], input=given, env=nix_env(), check=True)
+    code, printed, _ = taken(world, capsys, "packages.tool")
+    assert code == 1, printed
+    assert f"this store has {digest} at {path}, and promoted is " in printed
+    assert f"nix-store --delete {path}" in printed
+    assert not (world.root / "packages.tool").exists(), "it was linked all the same"
 
 
 LEAVES = (

@@ -129,6 +129,26 @@ def test_a_blob_compressed_on_its_way_is_what_its_digest_names(
         assert ours.read_range_unverified(stored, 100, 50) == blob[100:150]
 
 
+def test_a_registry_that_says_it_stored_another_blob_is_asked_for_ours() -> None:
+    """A header may be wrong; a blob that is not there was altered on its way."""
+    other = f"sha256:{'ab' * 32}"
+    lost: list[str] = []
+
+    def quirk(query: Any, go: Any) -> Reply:
+        reply: Reply = go()
+        if query.kind == "blobs" and query.name in lost:
+            return Reply(404)
+        put = query.method == "PUT" and query.kind == "blobs"
+        return reply.but(Docker_Content_Digest=other) if put else reply
+
+    with quirky_registry(quirk, api=False) as running:
+        ours = repository(running.host)
+        assert ours.has_blob(ours.push_stream(lambda: [b"kept"], LAYER).digest)
+        lost.append(str(Digest.of(b"lost")))
+        with pytest.raises(CheckedFalse, match=f"says it stored {other}, but {lost[0]} was sent"):
+            ours.push_stream(lambda: [b"lost"], LAYER)
+
+
 def test_what_expands_without_end_is_read_in_pieces() -> None:
     bomb = gzip.compress(bytes(64 << 20), 9)
 

@@ -347,6 +347,30 @@ def test_an_index_whose_children_are_missing(
             work()
 
 
+def test_an_index_that_gives_an_image_another_size(
+    tmp_path: Path, stores: Stores, target: Reference
+) -> None:
+    """Who plans a download by an index would be told less than comes."""
+    image = seed_image(tmp_path / "a", "demo")
+    store = LayoutStore(Layout.open(tmp_path / "a"))
+    lying = Descriptor(image.media_type, image.digest, image.size - 1)
+    store.put_manifest(Index((lying,)).dump(), MediaType.INDEX, "lying")
+    with pytest.raises(CheckedFalse, match=f"gives {image.digest} another size than it has"):
+        push(stores, LayoutReference(str(tmp_path / "a"), "lying"), target)
+    assert stores.repository(target).list_tags() == ()
+
+
+def test_an_index_of_indexes_without_end(tmp_path: Path, stores: Stores, target: Reference) -> None:
+    """Ours has two levels. What nests on is no image that anybody makes, but somebody may send."""
+    here = seed_image(tmp_path / "a", "demo")
+    store = LayoutStore(Layout.open(tmp_path / "a"))
+    for level in range(8):
+        here = store.put_manifest(Index((here,)).dump(), MediaType.INDEX, f"level-{level}")
+    push(stores, LayoutReference(str(tmp_path / "a"), "level-3"), target)
+    with pytest.raises(CheckedFalse, match="an index of more images than 200, or too deep"):
+        push(stores, LayoutReference(str(tmp_path / "a"), "level-7"), target.at("v2"))
+
+
 def test_is_it_there(tmp_path: Path, stores: Stores, target: Reference, proxy: Proxy) -> None:
     root = seed_image(tmp_path / "a", "demo")
     on_disk = LayoutReference(str(tmp_path / "a"), "demo")

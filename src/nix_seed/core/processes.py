@@ -60,7 +60,7 @@ _CODE = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
 sys.argv[0] = "nix-seed"
-from nix_seed.cli.main import main
+from nix_seed.cli.start import main
 main()"""
 # Byte by byte: what follows the first line is for the command itself.
 _AS_ROOT = """

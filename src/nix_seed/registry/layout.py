@@ -256,9 +256,17 @@ class Layout:
     def _check_version(self) -> None:
         path = self.directory / "oci-layout"
         if not path.is_file():
+            made = "name a directory that `nix-seed build -o DIR` made"
+            if self.directory.is_file():
+                archive = f"an archive becomes one: mkdir DIR && tar -xf {self.directory} -C DIR"
+                raise InputError(
+                    f"{self.directory} is a file; an image layout is a directory",
+                    hint=f"{made}; {archive}",
+                )
+            if not os.path.lexists(self.directory):
+                raise InputError(f"there is no image layout {self.directory}", hint=made)
             raise InputError(
-                f"{self.directory} is not an OCI image layout: it has no file oci-layout",
-                hint="name a directory that `nix-seed build -o DIR` made",
+                f"{self.directory} is not an OCI image layout: it has no file oci-layout", hint=made
             )
         value = canonical_json.loads(read_regular(path, _LARGEST_DOCUMENT), label=str(path))
         version = value.get("imageLayoutVersion") if isinstance(value, dict) else None

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 def hydrated_text(done: Hydrated) -> str:
     """Return the result for people."""
+    left = f", {done.reused} left by a run that was interrupted" if done.reused else ""
     lines = [
         f"{done.root / 'nix/store'} has {plural(len(done.added), 'new path')} of {done.image}",
         f"  {human_size(done.fetched)} fetched in {done.seconds.total:.1f} s;"
-        f" {plural(len(done.skipped), 'path')} there before",
+        f" {plural(len(done.skipped), 'path')} there before{left}",
     ]
     if not done.whole:
         lines.append("  what is not read yet is fetched meanwhile, and put in place")

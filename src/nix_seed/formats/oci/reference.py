@@ -203,4 +203,5 @@ def _suggest(text: str) -> str:
         Reference.parse(guess)
     except InputError:
         return _FORMS
-    return f"for Docker Hub write {guess}; otherwise {_FORMS}"
+    on_disk = f"for an image layout on disk oci:{text}"
+    return f"for Docker Hub write {guess}, {on_disk}, otherwise ghcr.io/owner/repo:tag"
