@@ -20,7 +20,8 @@ from nix_seed.image.assemble import StoreFiles
 from nix_seed.image.rules.frames import FRAME_SIZE, Compressor
 from nix_seed.image.rules.layer import write_layer
 from nix_seed.use.mount import frames as frames_module
-from nix_seed.use.mount.frames import FrameStore, MountedLayer
+from nix_seed.use.mount.frame_file import MountedLayer
+from nix_seed.use.mount.frames import FrameStore
 from nix_seed.use.rules.tree import Piece
 from nix_seed.use.store import check_path
 from support.mounts import look, mounted, need_fuse

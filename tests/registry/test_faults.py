@@ -83,7 +83,7 @@ def test_a_download_that_is_cut_goes_on_where_it_was(
     assert ranges(proxy) == [None] + [
         f"bytes={done * 300_000}-{last(stored)}" for done in (1, 2, 3)
     ]
-    assert slept == [0.5] * 3, "every byte won starts the waiting anew"
+    assert slept == [0.5] * 3, "what was won starts the waiting anew"
 
 
 def test_a_stalled_socket_is_given_up_and_resumed(

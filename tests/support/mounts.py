@@ -13,7 +13,8 @@ import pytest
 from nix_seed.image.rules.contents import LayerContents
 from nix_seed.image.rules.layer import FinishedLayer
 from nix_seed.use.mount import linux
-from nix_seed.use.mount.frames import FrameStore, MountedLayer
+from nix_seed.use.mount.frame_file import MountedLayer
+from nix_seed.use.mount.frames import FrameStore
 from nix_seed.use.mount.fuse import FuseServer
 from nix_seed.use.rules.tree import StoreTree
 

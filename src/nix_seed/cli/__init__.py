@@ -2,4 +2,4 @@
 
 import gc
 
-gc.set_threshold(50_000)
+gc.set_threshold(100_000)

@@ -30,6 +30,7 @@ from nix_seed.registry.store import Held
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)\Z")
 _PIECE = 1 << 18  # bytes
+_WORTH = 1 << 16  # bytes of one connection that make another one worth its while
 
 Source = Callable[[], Iterable[bytes]]
 
@@ -49,11 +50,12 @@ class RepositoryBlobs:
         """Yield the blob after what is *held*, then check size and digest of the whole.
 
         Raises ``CheckedFalse`` for other bytes than *wanted* names, ``CouldNotCheck`` for those
-        that cannot be had. A cut connection is resumed; each byte won renews the patience.
+        that cannot be had. A cut connection is resumed; 64 KiB won renew the patience.
         """
         label = f"blob {wanted.digest} of {self}"
         held = held or Held()
         state, position, attempt = held.state.copy(), held.size, 0
+        begun = position
         while position < wanted.size:
             try:
                 for chunk in self._from(wanted, position, label):
@@ -61,7 +63,8 @@ class RepositoryBlobs:
                     if position > wanted.size:
                         raise CheckedFalse(f"{label} is longer than the {wanted.size} bytes it has")
                     state.update(chunk)
-                    attempt = 0
+                    if position - begun >= _WORTH:
+                        attempt = 0
                     yield chunk
                 if position < wanted.size:
                     # A body of unknown length looks finished when it is cut: the rest is asked for.
@@ -71,7 +74,7 @@ class RepositoryBlobs:
                 if delay is None:
                     raise
                 self._session.patience.sleep(delay)
-                attempt += 1
+                attempt, begun = attempt + 1, position
         if state.hexdigest() != wanted.digest.hex:
             raise CheckedFalse(
                 f"{label} has other bytes than its digest names: sha256:{state.hexdigest()}",

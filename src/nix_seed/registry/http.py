@@ -7,15 +7,20 @@ Every error of the HTTP library becomes ``Unreachable`` at this boundary, inside
 streamed body as well.
 """
 
+import errno
+import io
 import itertools
 import os
+import socket
 import ssl
 import threading
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
+from typing import Any
 
 import urllib3
 from urllib3.util import Timeout
@@ -31,6 +36,7 @@ _CHUNK = 1 << 18
 _CONNECTIONS = 64
 _ERROR_BODY = 1 << 16
 _WORTH_READING = 1 << 14  # bytes; less than a new TLS connection costs
+_SLOWEST = 1 << 10  # bytes a second; what arrives more slowly would take days
 
 
 class NotTLS(Unreachable):
@@ -193,14 +199,74 @@ class Transport:
 
     def _open_pool(self, proxy: Proxy | None) -> urllib3.PoolManager:
         if proxy is None:
-            return urllib3.PoolManager(maxsize=_CONNECTIONS, ssl_context=self._context)
-        said = proxy.authorization
-        return urllib3.ProxyManager(
-            proxy.url,
-            maxsize=_CONNECTIONS,
-            ssl_context=self._context,
-            proxy_headers={"Proxy-Authorization": said} if said else None,
-        )
+            pool = urllib3.PoolManager(maxsize=_CONNECTIONS, ssl_context=self._context)
+        else:
+            said = proxy.authorization
+            pool = urllib3.ProxyManager(
+                proxy.url,
+                maxsize=_CONNECTIONS,
+                ssl_context=self._context,
+                proxy_headers={"Proxy-Authorization": said} if said else None,
+            )
+        pool.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+        return pool
+
+
+class _Arriving(io.RawIOBase):
+    """The bytes of one answer from *sock*; ``TimeoutError`` where next to nothing arrives.
+
+    The socket's own limit is for each byte: a server that drips would never exceed it. Only the
+    time spent waiting counts, from the first byte on.
+    """
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
+        self._raw, self._sock = raw, sock
+        self._waited, self._got = 0.0, -1
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        begun = time.monotonic()
+        count = self._raw.readinto(buffer)
+        limit = self._sock.gettimeout()
+        if self._got < 0:
+            self._got = 0
+        elif count and limit:
+            self._waited += time.monotonic() - begun
+            self._got += count
+            if self._waited >= limit:
+                if self._got < limit * _SLOWEST:
+                    said = f"{self._got} bytes in {self._waited:.0f} s"
+                    raise TimeoutError(errno.ETIMEDOUT, said)
+                self._waited, self._got = 0.0, 0
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(HTTPResponse):
+    def __init__(self, sock: socket.socket, *how: Any, **more: Any) -> None:
+        super().__init__(sock, *how, **more)
+        self.fp = io.BufferedReader(_Arriving(self.fp.detach(), sock))
+
+
+class _Http(urllib3.connection.HTTPConnection):
+    response_class = _Response
+
+
+class _Https(urllib3.connection.HTTPSConnection):
+    response_class = _Response
+
+
+class _HttpPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Http
+
+
+class _HttpsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _Https
 
 
 def _tls(ca_file: str | None, environ: Mapping[str, str]) -> ssl.SSLContext:
@@ -261,7 +327,7 @@ def _unreachable(where: str, error: urllib3.exceptions.HTTPError) -> Unreachable
 _FAILURES = (
     (urllib3.exceptions.NewConnectionError, "no connection could be made", True),
     (urllib3.exceptions.ConnectTimeoutError, "no connection within the time limit", True),
-    (urllib3.exceptions.ReadTimeoutError, "nothing arrived within the time limit", False),
+    (urllib3.exceptions.ReadTimeoutError, "too little arrived within the time limit", False),
     (urllib3.exceptions.IncompleteRead, "the connection was cut in the middle of a body", False),
 )
 _LATER = "check the name and the network, and try again"

@@ -113,7 +113,7 @@ def _read_last(
     layer, label = manifest.layers[-1], f"{name}, last layer"
     files: dict[bytes, bytes] = {}
     wanted = (SPEC_PATH.encode(), CONTENTS_PATH.encode())
-    with TarPieces(source.open_blob(layer), layer.media_type, LARGEST_SPEC, label, 1) as pieces:
+    with TarPieces(source.open_blob(layer), layer.media_type, LARGEST_SPEC, label, 0) as pieces:
         for entry in read_entries(pieces, label):
             if entry.name in wanted and entry.kind is EntryKind.FILE:
                 if entry.size > largest:

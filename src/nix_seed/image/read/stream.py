@@ -1,4 +1,4 @@
-"""A layer on its way: fetched by one thread, its frames decoded by others or by who reads them.
+"""A layer on its way: fetched and decoded by threads of its own, or by who reads it.
 
 ``TarPieces`` is the stream that ``read_entries`` reads, for every reader of layers. Memory is
 bounded. Whole layers are hashed as they arrive: their digest is proved when the stream ends, and
@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -80,9 +80,10 @@ class TarPieces:
     """A context manager and binary stream; leaving it early stops its threads.
 
     *chunks* is the compressed blob, or any of its frames; *limit* bounds the tar in bytes. With no
-    *threads* frames are decoded when they are read: best where other work keeps every core busy,
-    since handing pieces between threads has its price. Errors of any thread are raised where the
-    stream is read. ``diff_id`` hashes the tar on the way, if *hashed* asks for that.
+    *threads* who reads also fetches and decodes: best where other work keeps every core busy, since
+    handing pieces between threads has its price. The kernel receives meanwhile. Errors of any
+    thread are raised where the stream is read. ``diff_id`` hashes the tar on the way, if *hashed*
+    asks for that.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class TarPieces:
         self._waiting: queue.Queue[_Piece | None] = queue.Queue(threads + _AHEAD)
         self._stopped = threading.Event()
         self._pool = ThreadPoolExecutor(threads, "decode") if threads else None
+        self._pieces = self._decoding(self._timed())
         self._fetcher = threading.Thread(target=self._fetch, name="fetch", daemon=True)
         self._piece = b""
         self._at = self._before = 0
@@ -112,7 +114,8 @@ class TarPieces:
         self._begun = time.perf_counter()
 
     def __enter__(self) -> Self:
-        self._fetcher.start()
+        if self._pool is not None:
+            self._fetcher.start()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -122,6 +125,7 @@ class TarPieces:
                 self._waiting.get(timeout=0.05)
             except queue.Empty:
                 continue
+        self._pieces.close()
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
@@ -175,7 +179,7 @@ class TarPieces:
             self._before += len(self._piece)
             self._piece, self._at = b"", 0
             start = time.perf_counter()
-            piece = self._waiting.get()
+            piece = next(self._pieces, None) if self._pool is None else self._waiting.get()
             if piece is None:
                 self._ended = True
                 self.spent.unpack = time.perf_counter() - self._begun - self._waited
@@ -198,7 +202,7 @@ class TarPieces:
 
     def _fetch(self) -> None:
         try:
-            for piece in self._decoding(self._timed()):
+            for piece in self._pieces:
                 self._put(piece)
                 if self._stopped.is_set():
                     return
@@ -223,7 +227,7 @@ class TarPieces:
             yield chunk
             start = time.perf_counter()
 
-    def _decoding(self, chunks: Iterator[bytes]) -> Iterator[_Piece]:
+    def _decoding(self, chunks: Iterator[bytes]) -> Generator[_Piece, None, None]:
         if self._media_type == MediaType.LAYER_ZSTD:
             yield from self._frames(chunks)
             return

@@ -8,7 +8,6 @@ the next one after a crash: what is not whole there fails its check, and is fetc
 import contextlib
 import errno
 import hashlib
-import mmap
 import os
 import secrets
 import threading
@@ -16,17 +15,15 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from itertools import accumulate
 from pathlib import Path
 from typing import Final, Protocol
 
 import zstandard
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.manifest import Descriptor
-from nix_seed.image.rules.contents import LayerContents
 from nix_seed.registry.errors import Unreachable
+from nix_seed.use.mount.frame_file import FrameFile, MountedLayer, Wanted
 from nix_seed.use.rules.tree import Piece
 
 _ASKED: Final = 512 << 10  # fetched at least, where something is waited for: a round trip's worth
@@ -38,7 +35,7 @@ _REST: Final = 5.0  # seconds in which nothing is tried again after the network 
 _SLOW: Final = 8.0  # seconds without an answer, after which another connection is tried as well
 _TRIES: Final = 4  # in a row: of what was refused or false, not of what could not be reached
 _FILL_LIMIT: Final = 180.0  # seconds that a network may fail before what nobody waits for is left
-_LATE: Final = "nothing arrived within the time limit"
+_LATE: Final = "it did not arrive within the time limit"
 _TURN: Final = 0.1  # seconds
 _QUIET: Final = 0.5  # seconds without a read, after which nobody is thought to be reading
 _POLITE: Final = 10.0  # seconds at most in which what nobody asked for waits for that
@@ -47,9 +44,6 @@ _DECODED_AT_ONCE: Final = 2
 _CONNECTIONS: Final = 4
 _FAR: Final = 0.015  # seconds of a round trip, from which on twice as many wait for answers
 
-Wanted = tuple[int, int]
-"""A layer's position in the manifest, and a frame's number in it."""
-
 
 class RangeReader(Protocol):
     """What can give parts of blobs."""
@@ -57,14 +51,6 @@ class RangeReader(Protocol):
     def read_range_unverified(self, blob: Descriptor, start: int, length: int) -> bytes:
         """Return part of a blob."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class MountedLayer:
-    """A layer by its descriptor, and what lies where in it."""
-
-    descriptor: Descriptor
-    contents: LayerContents
 
 
 class FrameStore:
@@ -80,7 +66,7 @@ class FrameStore:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._layers = layers
         self._source = source
-        self._frames = _FrameFile(directory, layers)
+        self._frames = FrameFile(directory, layers)
         self._record = directory / "undelivered"
         self._changed = threading.Condition()
         self._under_way: set[Wanted] = set()
@@ -352,7 +338,7 @@ class FrameStore:
         try:
             data = self._source.read_range_unverified(layer.descriptor, start, end - start)
             self._down_since = self._down_until = 0.0
-            self._store(position, span, data, decode=decode)
+            self._store(position, span, data, decode=decode, demanded=mine is None)
         except CouldNotCheck as error:
             self._problem = error.message
             # One odd answer is nothing yet: what cannot be reached, or errs again, is let rest.
@@ -370,7 +356,9 @@ class FrameStore:
             self._under_way.difference_update(frames)
             self._changed.notify_all()
 
-    def _store(self, position: int, span: range, data: bytes, *, decode: bool) -> None:
+    def _store(
+        self, position: int, span: range, data: bytes, *, decode: bool, demanded: bool
+    ) -> None:
         contents = self._layers[position].contents
         first = contents.places[span[0]]
         for number in span:
@@ -385,7 +373,7 @@ class FrameStore:
             if decode:
                 # Before it counts as there: else who waits for it decodes it as well.
                 self._decode_early((position, number), frame)
-            self._frames.write((position, number), frame)
+            self._frames.write((position, number), frame, demanded=demanded)
             self._give_free(((position, number),))
 
     def _spans_of(self, wanted: Sequence[Wanted]) -> Iterator[tuple[int, range]]:
@@ -433,64 +421,3 @@ def _nameless_file(directory: Path) -> int:
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     path.unlink()
     return file
-
-
-class _FrameFile:
-    """The frames of all *layers* in one sparse file, and in another a byte for each that is there.
-
-    Making a file takes a millisecond where a disk has seen many: two of them for each layer would
-    take longer than all else that is done before a mount is served.
-    """
-
-    def __init__(self, directory: Path, layers: Sequence[MountedLayer]) -> None:
-        self._contents = [layer.contents for layer in layers]
-        self._places = list(accumulate((c.places[-1] for c in self._contents), initial=0))
-        self._firsts = list(accumulate((len(c.frames) for c in self._contents), initial=0))
-        held = "".join(layer.descriptor.digest.hex for layer in layers)
-        name = directory / hashlib.sha256(held.encode()).hexdigest()
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._data = os.open(name, flags, 0o600)
-        self._writing = threading.Lock()
-        marks = os.open(name.with_suffix(".have"), flags, 0o600)
-        try:
-            # One more than there are frames: nothing at all cannot be mapped.
-            count = self._firsts[-1] + 1
-            if os.fstat(marks).st_size != count:
-                os.ftruncate(marks, count)
-            # To write to a hole of what is mapped, on a full disk, would kill the process.
-            os.posix_fallocate(marks, 0, count)
-            self._have = mmap.mmap(marks, count)
-        finally:
-            os.close(marks)
-
-    def __del__(self) -> None:
-        os.close(self._data)
-
-    def has(self, wanted: Wanted) -> bool:
-        return self._have[self._firsts[wanted[0]] + wanted[1]] == 1
-
-    def is_whole(self) -> bool:
-        return self._have.find(b"\0", 0, self._firsts[-1]) < 0
-
-    def read(self, wanted: Wanted) -> bytes | None:
-        """Return a frame that is there and whole; else forget that it is there."""
-        if not self.has(wanted):
-            return None
-        position, number = wanted
-        frame, place = self._contents[position].frames[number], self._place(wanted)
-        data = os.pread(self._data, frame.compressed, place)
-        if hashlib.sha256(data).digest() != frame.sha256:
-            self._have[self._firsts[position] + number] = 0
-            return None
-        return data
-
-    def write(self, wanted: Wanted, data: bytes) -> None:
-        view, at = memoryview(data), self._place(wanted)
-        with self._writing:
-            while view:
-                written = os.pwrite(self._data, view, at)
-                view, at = view[written:], at + written
-        self._have[self._firsts[wanted[0]] + wanted[1]] = 1
-
-    def _place(self, wanted: Wanted) -> int:
-        return self._places[wanted[0]] + self._contents[wanted[0]].places[wanted[1]]

@@ -19,7 +19,7 @@ from nix_seed.image.read.spec import RemoteSeed, read_seed
 from nix_seed.image.read.stream import BlobReader
 from nix_seed.image.rules.contents import parse_contents
 from nix_seed.registry.store import Fetched, ImageStore
-from nix_seed.use.mount.frames import MountedLayer
+from nix_seed.use.mount.frame_file import MountedLayer
 from nix_seed.use.mount.linux import NotMountable
 from nix_seed.use.rules import prefetch
 

@@ -32,7 +32,8 @@ from nix_seed.image.read.safe_root import open_directory, remove
 from nix_seed.registry.store import Held
 from nix_seed.use.hydrate_layer import LayerTask, Target, hydrate_layer
 from nix_seed.use.mount import linux
-from nix_seed.use.mount.frames import FrameStore, MountedLayer, RangeReader
+from nix_seed.use.mount.frame_file import MountedLayer
+from nix_seed.use.mount.frames import FrameStore, RangeReader
 from nix_seed.use.mount.fuse import FuseServer
 from nix_seed.use.mount.owed import read_owed, state_directory, write_owed
 from nix_seed.use.mount.seed import MountableSeed
