@@ -49,7 +49,8 @@ class Evaluated:
 
 def evaluate_request(nix: Nix, request: Request) -> Evaluated:
     """Evaluate; nothing is built."""
-    tell(Stage("evaluate", f"evaluating {request.flake}"))
+    system = f" for {request.system}" if request.system else ""
+    tell(Stage("evaluate", f"evaluating {request.flake}{system}"))
     evaluation = evaluate_flake(
         nix, request.flake, kind=request.kind, attr=request.attr, system=request.system
     )

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.core.events import Stage, tell
 from nix_seed.core.files import read_given, write_atomically
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Fate
@@ -133,7 +132,6 @@ def check_trusted(
         mark = _mark(state, loaded.policy.digest, reference.digest)
         if _fresh(mark):
             return TrustedReference(reference, "verified within the last day, by this policy")
-    tell(Stage("verify", f"verifying {reference}"))
     store = stores.open(reference)
     root = fetch(store, reference)
     chosen = root if system is None else choose_system(store, root, system)

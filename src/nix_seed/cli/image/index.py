@@ -9,7 +9,6 @@ import click
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import jobs_option, json_option, registry_options, stores_of
 from nix_seed.cli.say import answer
-from nix_seed.core.events import Stage, tell
 from nix_seed.formats.oci.reference import parse_reference
 
 
@@ -81,6 +80,5 @@ def _of_flake(flake: str, *, evaluate: bool) -> dict[str, str | None]:
     found: dict[str, str | None] = dict.fromkeys(declared_systems(nix, flake))
     for system in found if evaluate else ():
         request = Request(flake, system=system)
-        tell(Stage("system", f"evaluating {flake} for {system}"))
         found[system] = tags_of(evaluate_request(nix, request))[0]
     return found
