@@ -20,7 +20,7 @@ from nix_seed.image.layer_cache import LayerCache
 from nix_seed.image.plan import Base, Plan, plan_image
 from nix_seed.image.request import Request
 from nix_seed.image.rules.frames import Compressor
-from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
+from nix_seed.image.rules.partition import DEFAULT_BUDGET
 from support.distribution import distribution, make_project, nix_env, upgraded, use_distribution
 from support.seeds import write_project
 

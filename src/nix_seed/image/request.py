@@ -18,7 +18,7 @@ from nix_seed.flake.evaluate import Evaluation, Kind, evaluate_flake
 from nix_seed.flake.nix import Nix
 from nix_seed.flake.rules.recipe import input_key
 from nix_seed.image.rules.frames import Compressor
-from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
+from nix_seed.image.rules.partition import DEFAULT_BUDGET
 
 if TYPE_CHECKING:
     from nix_seed.formats.oci.manifest import Descriptor

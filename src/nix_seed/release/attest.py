@@ -26,7 +26,7 @@ from nix_seed.image.plan import Plan, plan_image
 from nix_seed.image.read.spec import seed_image
 from nix_seed.image.request import Request
 from nix_seed.image.rules.changes import compare_specs
-from nix_seed.image.rules.partition.plan import DEFAULT_BUDGET
+from nix_seed.image.rules.partition import DEFAULT_BUDGET
 from nix_seed.image.rules.spec import Spec
 from nix_seed.registry.open import AnyReference, Stores, check_writable, fetch
 from nix_seed.registry.store import ImageStore

@@ -4,6 +4,10 @@ The image may lie in a layout or in a registry. What it says is checked against 
 verified manifest states.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.values import dataclass
 from nix_seed.flake.rules.outline import CONTENTS_PATH, SPEC_PATH
@@ -13,8 +17,10 @@ from nix_seed.image.read.tar import EntryKind, read_entries
 from nix_seed.image.rules.spec import Spec
 from nix_seed.registry.layout import Image
 from nix_seed.registry.layout_store import LayoutStore
-from nix_seed.registry.open import AnyReference, Stores, choose_system, fetch
 from nix_seed.registry.store import Fetched, ImageStore
+
+if TYPE_CHECKING:
+    from nix_seed.registry.open import AnyReference, Stores
 
 # 100,000 store paths make a spec of some 50 MB; the database beside it is of the same order.
 LARGEST_SPEC = 1 << 30
@@ -65,6 +71,8 @@ def open_seed_image(stores: Stores, reference: AnyReference, system: str) -> See
 
     Only the manifest and the last, small layer are fetched, both verified.
     """
+    from nix_seed.registry.open import choose_system, fetch
+
     store = stores.open(reference)
     return seed_image(store, choose_system(store, fetch(store, reference), system), str(reference))
 

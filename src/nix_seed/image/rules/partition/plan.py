@@ -27,6 +27,7 @@ from nix_seed.core.errors import InputError
 from nix_seed.core.values import dataclass
 from nix_seed.flake.rules.names import Name, by_name
 from nix_seed.formats.nix.store_path import PathInfo, StorePath, closure_in
+from nix_seed.image.rules.partition import DEFAULT_BUDGET
 from nix_seed.image.rules.partition.assign import (
     Atom,
     ClosureIndex,
@@ -210,7 +211,6 @@ def _of(base: Sequence[Group] | None, part: Roots) -> list[Group] | None:
     return [group for group in base if group.tier in names]
 
 
-DEFAULT_BUDGET = 64
 # Docker refuses more than 127 layers; the container's own and a user's few come on top of these.
 MAX_BUDGET = 120
 # Above so many paths, neighbours are united first, to about so many atoms.
