@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -42,7 +43,9 @@ def start(*, new: bool) -> None:
 def root() -> Path:
     """Return the directory that all processes of this run share; it goes when the run ends."""
     if SHARED not in os.environ:
-        directory = Path(tempfile.mkdtemp(prefix="nix-seed-tests-"))
+        # podman names an image by its path, in which it takes no underscore at the end of a name.
+        directory = Path(tempfile.gettempdir(), f"nix-seed-tests-{secrets.token_hex(4)}")
+        directory.mkdir()
         # Some engines work for another user, who has to get this far.
         directory.chmod(0o755)
         register(_remove, directory, os.getpid())
