@@ -44,6 +44,12 @@ def project(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return write_project(where, distribution, OUTPUTS, FILES)
 
 
+@pytest.fixture(scope="module")
+def project_key(project: Path) -> str:
+    """What the system's Nix says of the project itself."""
+    return key(Nix(), project)
+
+
 @pytest.fixture(scope="module", params=["the system's", "trixie", "sid"])
 def nix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nix]:
     """Nix 2.8 on the machine's store, and newer ones on stores of their own."""
@@ -167,19 +173,23 @@ def changed_subdirectory(project: Path, where: Path) -> str:
     ],
 )
 def test_one_key(
-    checked_out: Callable[[Path, Path], str], nix: Nix, project: Path, tmp_path: Path
+    checked_out: Callable[[Path, Path], str],
+    nix: Nix,
+    project: Path,
+    project_key: str,
+    tmp_path: Path,
 ) -> None:
-    assert key(nix, checked_out(project, tmp_path)) == key(Nix(), project)
+    assert key(nix, checked_out(project, tmp_path)) == project_key
 
 
-def test_a_strange_name(nix: Nix, project: Path, tmp_path: Path) -> None:
+def test_a_strange_name(nix: Nix, project: Path, project_key: str, tmp_path: Path) -> None:
     made = clone(project, tmp_path / "with space, ünïcode")
     if nix.bin_dir is None:
         with pytest.raises(NixFailed) as caught:
             key(nix, made)
         assert "rename it, or use a newer Nix" in (caught.value.hint or "")
         return
-    assert key(nix, made) == key(Nix(), project)
+    assert key(nix, made) == project_key
 
 
 # Relative inputs are known since 2.26.
