@@ -47,7 +47,7 @@ NEEDED = {
 _LEAN = "gcc-[0-9]+(-x86-64-linux-gnu)?|git"
 _LEFT_OUT = (
     *("*lto-dump*", "lto1", "locale", "RelNotes", "scalar", "git-shell", "git-daemon"),
-    *("git-http-backend", "git-http-fetch", "git-http-push", "git-imap-send"),
+    "git-imap-send",
 )
 
 
