@@ -96,7 +96,7 @@ def test_a_store_out_of_reach_is_could_not_check(world: World) -> None:
 
 
 def test_no_policy_is_wrong_input(world: World) -> None:
-    with pytest.raises(InputError, match="there is no policy at .*: there is no such file"):
+    with pytest.raises(InputError, match=r"there is no policy at .*: there is no such file"):
         nix_seed.verify(world.reference, world.root / "absent.toml")
 
 

@@ -104,7 +104,7 @@ def _from_api(repository: Repository, subject: Digest) -> tuple[oci.Descriptor, 
     label = f"the referrers of {repository}@{subject}"
     request = RegistryRequest(
         "GET",
-        f"{repository.path}/referrers/{quote(str(subject))}",
+        f"{repository.path}/referrers/{subject}",
         f"listing {label}",
         (TokenScope(repository.path),),
         http.RegistryQuestion.BESIDE,
@@ -236,7 +236,7 @@ class Repository(RepositoryBlobs):
             raise InputError(f"{self}: this manifest is {digest}, not {name}")
         request = RegistryRequest(
             "PUT",
-            f"{self.path}/manifests/{quote(str(name or digest))}",
+            f"{self.path}/manifests/{_in_path(name or digest)}",
             f"pushing manifest {name or digest} to {self}",
             (TokenScope(self.path, _PUSH),),
             http.RegistryQuestion.TAKE_MANIFEST,
@@ -388,10 +388,15 @@ class Repository(RepositoryBlobs):
         verb = "looking for" if method == "HEAD" else "fetching"
         request = RegistryRequest(
             method,
-            f"{self.path}/manifests/{quote(str(name))}",
+            f"{self.path}/manifests/{_in_path(name)}",
             f"{verb} {self}{joint}{name}",
             (TokenScope(self.path, actions),),
             http.RegistryQuestion.THERE,
             headers={"Accept": ", ".join(http.READABLE)},
         )
         return self._session.call(request, limit=MANIFEST_LIMIT)
+
+
+def _in_path(name: str | Digest) -> str:
+    # A colon stays one: zot takes `sha256%3A…` for a tag.
+    return quote(str(name), safe=":/")
