@@ -18,7 +18,7 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
-from nix_seed.formats.oci.manifest import MediaType
+from nix_seed.formats.oci.manifest import Descriptor, MediaType
 from nix_seed.registry.auth import Challenge, parse_challenges
 from nix_seed.registry.client import Repository
 from nix_seed.registry.credentials import Credential, Keyring
@@ -147,6 +147,49 @@ def test_a_registry_that_says_it_stored_another_blob_is_asked_for_ours() -> None
         lost.append(str(Digest.of(b"lost")))
         with pytest.raises(CheckedFalse, match=f"says it stored {other}, but {lost[0]} was sent"):
             ours.push_stream(lambda: [b"lost"], LAYER)
+
+
+def test_what_is_too_large_for_one_request_is_sent_in_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """https://github.com/podman-container-tools/podman/issues/24919"""
+    monkeypatch.setattr("nix_seed.registry.blobs._PART", 300)
+    sent: list[tuple[str, int, str]] = []
+
+    def quirk(query: Any, go: Any) -> Reply:
+        if query.method in ("PUT", "PATCH") and query.kind == "blobs":
+            sent.append((query.method, len(query.body), query.headers.get("content-range", "")))
+        return Reply(413) if len(query.body) > limit else go()
+
+    def pushed(data: bytes) -> Descriptor:
+        found = Descriptor(LAYER, Digest.of(data), len(data))
+        ours.push_blob(found, lambda: [data])
+        assert b"".join(ours.open_blob(found)) == data
+        return found
+
+    with quirky_registry(quirk, api=False) as running:
+        ours, limit = repository(running.host), 400
+        data = os.urandom(900)
+        pushed(data)
+        parts = [("PATCH", 300, "0-299"), ("PATCH", 300, "300-599"), ("PATCH", 300, "600-899")]
+        assert sent == [("PUT", 900, ""), *parts, ("PUT", 0, "")]
+        # What is as large is not tried at once again; what is small goes in one request.
+        sent.clear()
+        pushed(data + b"x")
+        assert sent == [*parts, ("PATCH", 1, "900-900"), ("PUT", 0, "")]
+        sent.clear()
+        pushed(b"small")
+        assert sent == [("PUT", 5, "")]
+        other = Descriptor(LAYER, Digest.of(b"other"), 900)
+        with pytest.raises(CheckedFalse, match="the local data has other bytes"):
+            ours.push_blob(other, lambda: [data])
+        limit = 200
+        with pytest.raises(CouldNotCheck, match="answered 413") as caught:
+            ours.push_blob(Descriptor(LAYER, Digest.of(data), 900), lambda: [data])
+        assert "something before the registry limits" in (caught.value.hint or "")
+        # A stream that comes once cannot be sent again.
+        with pytest.raises(CouldNotCheck, match="answered 413"):
+            ours.push_stream(lambda: [data], LAYER)
 
 
 def test_what_expands_without_end_is_read_in_pieces() -> None:

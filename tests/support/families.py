@@ -268,6 +268,12 @@ def quay_refuses_blobs_of_what_is_not_there(query: Query, go: Go) -> Reply:
     return go()
 
 
+@family("goharbor/harbor/issues/23015")
+def azure_takes_no_large_blob_at_once(query: Query, go: Go) -> Reply:
+    much = query.method == "PUT" and query.kind == "blobs" and query.body
+    return page(413, "<html>Request Entity Too Large</html>") if much else go()
+
+
 @family(
     "mulgadc/spinifex/pull/400",
     push="create the repository first",

@@ -31,6 +31,8 @@ from nix_seed.registry.store import Held
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)\Z")
 _PIECE = 1 << 18  # bytes
 _WORTH = 1 << 16  # bytes of one connection that make another one worth its while
+# Small enough for what limits a request: 20 MB (Azure), 100 MB (Cloudflare).
+_PART = 8 << 20
 
 Source = Callable[[], Iterable[bytes]]
 
@@ -42,6 +44,7 @@ class RepositoryBlobs:
         self._session = session
         self.registry = reference.registry
         self.path = reference.repository
+        self._too_large: float = float("inf")  # bytes that were refused in one request
 
     def __str__(self) -> str:
         return f"{self.registry}/{self.path}"
@@ -182,9 +185,12 @@ class RepositoryBlobs:
 
         def once() -> None:
             meter = _Meter(source, blob.size)
-            location = upload.begin()
             try:
-                upload.finish(location, blob.digest, meter)
+                if blob.size >= self._too_large:
+                    upload.finish(upload.in_parts(meter), blob.digest)
+                elif not upload.finish(upload.begin(), blob.digest, meter):
+                    self._too_large = blob.size
+                    upload.finish(upload.in_parts(meter), blob.digest)
             except CouldNotCheck:
                 meter.check(blob, doing)
                 raise
@@ -203,7 +209,7 @@ class RepositoryBlobs:
 
         def once() -> Descriptor:
             meter = _Meter(source)
-            reply = upload.send("PATCH", upload.begin(), http.RegistryQuestion.TAKE_BLOB, meter)
+            reply = upload.put("PATCH", upload.begin(), meter)
             digest = meter.digest()
             try:
                 upload.finish(upload.location(reply), digest)
@@ -317,7 +323,7 @@ class _Upload:
         method: str,
         url: str,
         question: http.RegistryQuestion,
-        meter: _Meter | None = None,
+        meter: _Meter | _Part | None = None,
         *,
         safe: bool = False,
     ) -> Reply:
@@ -326,6 +332,8 @@ class _Upload:
         headers = {} if size is None else {"Content-Length": str(size)}
         if meter is not None:
             headers["Content-Type"] = "application/octet-stream"
+        if isinstance(meter, _Part):
+            headers["Content-Range"] = f"{meter.start_at}-{meter.start_at + len(meter.data) - 1}"
         body = None if meter is None else meter.start
         return self.session.call(
             RegistryRequest(
@@ -333,16 +341,39 @@ class _Upload:
             )
         )
 
-    def finish(self, location: str, digest: Digest, meter: _Meter | None = None) -> None:
-        """Name the upload by its digest; ``CheckedFalse`` where the registry stored another."""
+    def put(self, method: str, url: str, meter: _Meter | _Part) -> Reply:
+        """Send what *meter* gives; ``CouldNotCheck`` where that is too much for one request."""
+        reply = self.send(method, url, http.RegistryQuestion.TAKE_BLOB, meter)
+        if reply.error is not None:
+            raise reply.error
+        return reply
+
+    def in_parts(self, meter: _Meter) -> str:
+        """Send what *meter* gives in requests of bounded size; return where the upload goes on."""
+        location, at = self.begin(), 0
+        for data in _parts(meter.start()):
+            location = self.location(self.put("PATCH", location, _Part(data, at)))
+            at += len(data)
+        return location
+
+    def finish(self, location: str, digest: Digest, meter: _Meter | None = None) -> bool:
+        """Name the upload by its digest; False where what *meter* gives is too much at once.
+
+        ``CheckedFalse`` where the registry stored another blob.
+        """
         joint = "&" if "?" in location else "?"
         url = f"{location}{joint}digest={quote(str(digest))}"
         reply = self.send("PUT", url, http.RegistryQuestion.TAKE_BLOB, meter)
+        if reply.error is not None:
+            if meter is None:
+                raise reply.error
+            return False
         hint = reply.headers.get("Docker-Content-Digest", "")
         if hint.startswith("sha256:") and hint != str(digest) and not self.holds(digest):
             raise CheckedFalse(
                 f"{self.doing}: the registry says it stored {hint}, but {digest} was sent"
             )
+        return True
 
     def holds(self, digest: Digest) -> bool:
         """Whether the registry says it has the blob."""
@@ -370,6 +401,21 @@ class _Upload:
                 http.parse_url(reply.url), location, f"{self.doing}: the upload's address"
             )
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Part of a blob, from *start_at* on."""
+
+    data: bytes
+    start_at: int
+
+    @property
+    def announced(self) -> int:
+        return len(self.data)
+
+    def start(self) -> bytes:
+        return self.data
 
 
 class _Meter:
@@ -413,6 +459,18 @@ class _Meter:
                 f"{doing}: the local data has other bytes than its digest names: {self.digest()}",
                 hint="the image on disk is damaged; build or pull it again",
             )
+
+
+def _parts(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Gather *pieces* to parts of ``_PART`` bytes; the last may be shorter."""
+    held = bytearray()
+    for piece in pieces:
+        held += piece
+        while len(held) >= _PART:
+            yield bytes(held[:_PART])
+            del held[:_PART]
+    if held:
+        yield bytes(held)
 
 
 def _pieces(chunk: bytes) -> Iterator[bytes]:

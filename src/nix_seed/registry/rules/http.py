@@ -277,8 +277,9 @@ TABLE: Final = (
     _row(
         _Q.TAKE_BLOB,
         "413",
-        _M.REFUSED,
-        said="something before the registry limits how much is sent",
+        _M.OTHER_WAY,
+        "send it in parts",
+        "something before the registry limits how much is sent",
     ),
     _row(_Q.TAKE_MANIFEST, "201", _M.YES),
     _row(_Q.TAKE_MANIFEST, "200 202 204", _M.OTHER_WAY, _DIGEST),
