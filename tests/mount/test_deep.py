@@ -1,10 +1,13 @@
 """``verify --deep`` makes the table of contents anew: lazy and eager users see the same files."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from nix_seed.formats.oci.manifest import Manifest
+from nix_seed.core.errors import CheckedFalse
+from nix_seed.formats.oci.manifest import Manifest, MediaType
 from nix_seed.image.read.check import deep_check
 from nix_seed.image.read.spec import read_seed
 from nix_seed.image.rules import spec
@@ -52,3 +55,15 @@ def test_a_table_of_other_files_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     layers = len(Manifest.parse(wrong.body, "x").layers)
     assert [problem.split(":")[0] for problem in problems] == [f"layer {layers}"]
     assert "table of contents" in problems[0]
+
+
+@pytest.mark.parametrize("change", [{"size": 1}, {"media_type": MediaType.LAYER_GZIP}])
+def test_a_table_of_other_layers_is_not_mounted(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Its frames would be asked for at places where the layer has others, or has none."""
+    store = LayoutStore(Layout.create(tmp_path / "right"))
+    seed = read_seed("right", made(store, tmp_path), store)
+    first, *rest = seed.manifest.layers
+    layers = (replace(first, **change), *rest)
+    other = replace(seed, manifest=replace(seed.manifest, layers=layers))
+    with pytest.raises(CheckedFalse, match="has other frames than layer 1"):
+        mounted_layers(other)

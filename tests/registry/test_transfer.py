@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,6 +142,19 @@ def test_a_failed_push_leaves_no_tag_and_the_next_one_goes_on(
     proxy.set()
     done = push(stores, LayoutReference(str(tmp_path / "a")), target)
     assert done.root.digest == root.digest
+
+
+def test_a_layer_too_large_for_one_request_arrives_in_parts(
+    tmp_path: Path, stores: Stores, target: Reference, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nix_seed.registry.blobs._PART", 1000)
+    layers = [("base", *layer("large", 5000, int.from_bytes(os.urandom(4))))]
+    root = seed_image(tmp_path / "a", "demo", layers=layers)
+    proxy.faults += [Fault("PUT", "/blobs/uploads/", status=413)]
+    push(stores, LayoutReference(str(tmp_path / "a")), through(proxy, target))
+    assert proxy.paths("PATCH"), "nothing was sent in parts"
+    back = pull(stores, target, LayoutReference(str(tmp_path / "b")))
+    assert back.root.digest == root.digest
 
 
 def test_a_damaged_layout_is_not_pushed(tmp_path: Path, stores: Stores, target: Reference) -> None:
