@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from support.faults import fault_proxy
 from support.registries import PASSWORD, USER, Running, docker_registry
 from support.repositories import Registry
 from support.tokens import REFRESH_TOKEN, TokenServer, token_server
+from support.web import PlainHandler, answering
 
 US = Keyring(given=Credential("the test", USER, PASSWORD))
 QUICK = Patience(attempts=3, base=0.01)
@@ -55,6 +59,42 @@ def test_one_token_a_scope(place: tuple[Running, TokenServer], tokens: TokenServ
         ["repository:o/r:pull"],
     ]
     assert tokens.asked[0]["service"] == ["test-registry"]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_password_that_expired_is_asked_for_again(tmp_path: Path, status: int) -> None:
+    """https://github.com/bazel-contrib/rules_img/issues/715"""
+    clock, given = [0.0], ["old"]
+    config = tmp_path / ".docker/config.json"
+    config.parent.mkdir()
+    config.write_text('{"credsStore": "ecr"}')
+
+    def helper(name: str, server: str) -> bytes:
+        return json.dumps({"Username": USER, "Secret": given[-1]}).encode()
+
+    def answer(said: str | None) -> int:
+        right = base64.b64encode(f"{USER}:{valid}".encode()).decode()
+        return 404 if said == f"Basic {right}" else status if said else 401
+
+    class Ecr(PlainHandler):
+        def do_GET(self) -> None:
+            self.send_response(answer(self.headers.get("Authorization")))
+            self.send_header("WWW-Authenticate", 'Basic realm="ecr"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    patience = replace(QUICK, monotonic=lambda: clock[0])
+    with answering(Ecr) as server:
+        host, valid = f"127.0.0.1:{server.server_port}", "old"
+        keyring = Keyring({}, tmp_path, helper=helper)
+        ours = Registry(host, keyring=keyring, patience=patience).repository("o/r")
+        assert ours.get_manifest("v1") is None
+        valid = "new"
+        with pytest.raises(Denied, match="denied"):
+            ours.get_manifest("v1")
+        given.append("new")
+        clock[0] += 3600
+        assert ours.get_manifest("v1") is None
 
 
 def test_many_threads_ask_for_one_token(

@@ -22,6 +22,8 @@ from nix_seed.registry.rules.http import RegistryQuestion, Url, join_url, judge,
 
 _TOKEN_LIMIT = 1 << 20
 _MOST_REDIRECTS = 5
+# Those of ECR last 12 hours, of a job's GITHUB_TOKEN a job: less than what serves outputs runs.
+_CREDENTIAL_LIFE = 600.0  # seconds
 _DEFAULT_LIFE = 60.0  # seconds, where the realm does not say (the specification's own default)
 
 
@@ -76,7 +78,7 @@ class TokenAuthority:
         self._tokens: dict[tuple[TokenScope, ...], _Token] = {}
         self._basic: str | None = None
         self._credential: Credential | None = None
-        self._looked = False
+        self._looked: float | None = None
 
     @property
     def who(self) -> str:
@@ -144,8 +146,10 @@ class TokenAuthority:
             return None
 
     def _load(self) -> Credential | None:
-        if not self._looked:
-            self._credential, self._looked = self._find(), True
+        """Return the credential; one found long ago is looked up again, for it may have expired."""
+        now = self._patience.monotonic()
+        if self._looked is None or now - self._looked > _CREDENTIAL_LIFE:
+            self._credential, self._looked = self._find() or self._credential, now
         return self._credential
 
     def _bearer(

@@ -220,6 +220,8 @@ class Session:
         found: tuple[Challenge, ...] = ()
         if answer.status == 401:
             found = parse_challenges(answer.headers.get("WWW-Authenticate", ""))
+        elif answer.status == 403 and sent is not None and sent.startswith("Basic "):
+            found = (Challenge("basic", {}),)  # so ECR says that a password has expired
         hidden = answer.status in (401, 403, 404) and sent is None and not found
         if hidden and authority.has_credential():
             found = self._greeting()
