@@ -71,10 +71,14 @@ def test_forms(text: str, expected: Reference | LayoutReference) -> None:
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ("debian:12", "'debian:12' names no registry", "write docker.io/library/debian:12;"),
+        (
+            "debian:12",
+            "'debian:12' names no registry",
+            "debian:12, for an image layout on disk oci:debian:12,",
+        ),
         ("./a.oci", "'./a.oci' names a place on disk, and no registry", "write oci:./a.oci"),
         ("/a/b:c", "'/a/b:c' names a place on disk, and no registry", "write oci:/a/b:c"),
-        ("owner/seed", "'owner/seed' names no registry", "write docker.io/owner/seed;"),
+        ("owner/seed", "'owner/seed' names no registry", "write docker.io/owner/seed,"),
         ("https://ghcr.io/o/r", "'https://ghcr.io/o/r': a reference has no", "write ghcr.io/o/r"),
         ("ghcr.io/Owner/Seed", "ghcr.io/Owner/Seed has upper-case", "write ghcr.io/owner/seed"),
         ("GHCR.io/o/r", "'GHCR.io' has upper-case letters", "write ghcr.io"),
