@@ -5,46 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 
 from nix_seed.core.digests import Digest
-from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.formats.oci.manifest import Descriptor
-from nix_seed.outputs.cache import OutputCache
-from nix_seed.registry.layout import Layout
-from nix_seed.registry.layout_store import LayoutStore
-from nix_seed.registry.store import Fetched, Held
-from support.output_scene import BLOB, FACT, HASH, Scene
-
-
-class Counting(LayoutStore):
-    """Notes what it is asked for."""
-
-    def __init__(self, layout: Layout) -> None:
-        super().__init__(layout)
-        self.asked: list[str | Digest] = []
-
-    def get_manifest(self, name: str | Digest, *, writing: bool = False) -> Fetched | None:
-        self.asked.append(name)
-        return super().get_manifest(name, writing=writing)
-
-    def open_blob(self, blob: Descriptor, held: Held | None = None) -> Iterator[bytes]:
-        self.asked.append(blob.digest)
-        return super().open_blob(blob, held)
-
-
-def many(scene: Scene, number: int) -> tuple[OutputCache, Counting, list[StorePath], Digest]:
-    """A cache in front of that many paths, and the word on all of them."""
-    paths = [StorePath.parse(f"/nix/store/{n:02d}{HASH[2:]}-p") for n in range(10, 10 + number)]
-    facts = [replace(FACT, path=path) for path in paths]
-    bundle = scene.bundle(*facts)
-    for fact in facts:
-        scene.keep(fact, bundles=(bundle,))
-    cache, store = scene.cache(), Counting(Layout.open(scene.root / "kept"))
-    cache.store = store
-    return cache, store, paths, bundle.digest
+from nix_seed.registry.store import Fetched
+from support.output_scene import BLOB, Counting, Scene, many
 
 
 def test_one_request_a_path_and_one_for_the_jobs_word(scene: Scene) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.formats.intoto.bundle import BUNDLE_V03
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.outputs.cache import OutputCache, OutputMissed
@@ -22,6 +24,7 @@ from nix_seed.outputs.rules.statement import OutputFact, OutputsStatement
 from nix_seed.outputs.sign import sign_outputs
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
+from nix_seed.registry.store import Fetched, Held
 from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.trust.sign import KeySigner
 from support.attestations import put
@@ -96,3 +99,31 @@ class Scene:
         """What the cache has told."""
         told = (each.reason for each in self.events if isinstance(each, OutputMissed))
         return "\n".join(told)
+
+
+class Counting(LayoutStore):
+    """Notes what it is asked for."""
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__(layout)
+        self.asked: list[str | Digest] = []
+
+    def get_manifest(self, name: str | Digest, *, writing: bool = False) -> Fetched | None:
+        self.asked.append(name)
+        return super().get_manifest(name, writing=writing)
+
+    def open_blob(self, blob: Descriptor, held: Held | None = None) -> Iterator[bytes]:
+        self.asked.append(blob.digest)
+        return super().open_blob(blob, held)
+
+
+def many(scene: Scene, number: int) -> tuple[OutputCache, Counting, list[StorePath], Digest]:
+    """A cache in front of that many paths, and the word on all of them."""
+    paths = [StorePath.parse(f"/nix/store/{n:02d}{HASH[2:]}-p") for n in range(10, 10 + number)]
+    facts = [replace(FACT, path=path) for path in paths]
+    bundle = scene.bundle(*facts)
+    for fact in facts:
+        scene.keep(fact, bundles=(bundle,))
+    cache, store = scene.cache(), Counting(Layout.open(scene.root / "kept"))
+    cache.store = store
+    return cache, store, paths, bundle.digest
