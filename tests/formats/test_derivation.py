@@ -188,11 +188,12 @@ in drv "top" { inherit odd; inherit (many) dev lib; src = ./src; }
 
 def test_the_store_at_hand_is_read_as_nix_reads_it() -> None:
     need("nix")
-    found = sorted(Path("/nix/store").glob("*.drv"))[::40][:60]
-    if not found:
+    some = sorted(Path("/nix/store").glob("*.drv"))[::40][:60]
+    texts = {path: path.read_text("utf-8", "surrogateescape") for path in some}
+    read = {path: Derivation.parse(text, path.name) for path, text in texts.items()}
+    # Nix shows none whose outputs are addressed by their content, unless that is switched on.
+    read = {path: drv for path, drv in read.items() if all(o.path for o in drv.outputs.values())}
+    if not read:
         pytest.skip("needs derivations in /nix/store: nix-instantiate something")
-    env = nix_env()
-    told = json.loads(run("nix", "show-derivation", *map(str, found), env=env))
-    for path in found:
-        text = path.read_text("utf-8", "surrogateescape")
-        assert shown(Derivation.parse(text, path.name)) == told[str(path)]
+    told = json.loads(run("nix", "show-derivation", *map(str, read), env=nix_env()))
+    assert {str(path): shown(drv) for path, drv in read.items()} == told

@@ -39,6 +39,15 @@ class Storage:
     ended: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
     _uses: dict[str, int] = field(default_factory=dict)
+    _starts: set[int] = field(default_factory=set)
+
+    def first(self, start: int) -> int:
+        """Return how many parts were asked for with this one, 0 if one at *start* was before."""
+        with self.lock:
+            if start in self._starts:
+                return 0
+            self._starts.add(start)
+            return len(self._starts)
 
     def allow(self, name: str, most: int | None) -> bool:
         """Use what is called *name* once more, unless that was done *most* times."""
