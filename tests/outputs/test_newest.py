@@ -41,7 +41,7 @@ def taken(cache: OutputCache, path: StorePath = PATH) -> bytes:
 
 def test_one_request_for_all_of_a_commit(scene: Scene) -> None:
     cache, store, paths, word = many(scene, 20)
-    put_newest(store, [with_nar(entry(scene, path), BLOB) for path in paths])
+    put_newest(store, "0" * 40, [with_nar(entry(scene, path), BLOB) for path in paths])
     store.asked.clear()
     cache.warm_up()
     assert [taken(cache, path) for path in paths] == [BLOB] * 20
@@ -56,7 +56,7 @@ def test_where_builders_must_agree_each_list_is_asked(scene: Scene) -> None:
     scene.keep()
     policy = scene.root / "trust.toml"
     policy.write_text(policy.read_text().replace('outputs = "own"', 'outputs = "quorum"'))
-    put_newest(scene.store, [entry(scene)])
+    put_newest(scene.store, "0" * 40, [entry(scene)])
     cache = scene.cache()
     cache.warm_up()
     assert (cache.by_newest, cache._listed) == (False, {})
@@ -67,7 +67,7 @@ def test_where_builders_must_agree_each_list_is_asked(scene: Scene) -> None:
 )
 def test_a_false_nar_in_it_is_not_taken(scene: Scene, blob: bytes) -> None:
     scene.keep()
-    put_newest(scene.store, [with_nar(entry(scene), blob)])
+    put_newest(scene.store, "0" * 40, [with_nar(entry(scene), blob)])
     cache = scene.cache()
     cache.warm_up()
     assert (taken(cache), scene.reasons) == (BLOB, "")
@@ -80,7 +80,7 @@ def test_what_is_no_nar_in_it_is_passed_over(scene: Scene, text: str) -> None:
     scene.keep()
     listed = entry(scene)
     odd = replace(listed, annotations={**listed.annotations, "io.nix-seed.output.nar": text})
-    put_newest(scene.store, [odd])
+    put_newest(scene.store, "0" * 40, [odd])
     assert find_newest(scene.store).nars == {}
     assert find_newest(scene.store).lists[HASH].kept == find_kept(scene.store, HASH).kept
 
@@ -90,7 +90,7 @@ def test_a_strangers_word_in_it_hides_no_builders(scene: Scene) -> None:
     false = entry(scene)
     scene.store.put_manifest(Index(()).dump(), MediaType.INDEX, f"out-{HASH}")
     scene.keep()
-    put_newest(scene.store, [with_nar(false, BLOB)])
+    put_newest(scene.store, "0" * 40, [with_nar(false, BLOB)])
     cache = scene.cache()
     cache.warm_up()
     assert (taken(cache), scene.reasons) == (BLOB, "")
@@ -102,7 +102,7 @@ def test_a_false_blob_that_it_names_is_named_and_the_list_is_asked(scene: Scene)
     false = entry(scene)
     scene.store.put_manifest(Index(()).dump(), MediaType.INDEX, f"out-{HASH}")
     scene.keep(blob=good)
-    put_newest(scene.store, [false])
+    put_newest(scene.store, "0" * 40, [false])
     cache = scene.cache()
     cache.warm_up()
     assert cache.narinfo(HASH) is not None
@@ -155,3 +155,14 @@ def test_a_push_lists_all_of_its_commit_and_cleaning_lists_nothing(tmp_path: Pat
         assert listed.kept == find_kept(store, part).kept
     assert clean_outputs(store, datetime.now(UTC) + timedelta(days=1)).dropped == 20
     assert listed_at(store, NEWEST_TAG) == ()
+
+
+def test_jobs_and_systems_of_a_commit_share_it(scene: Scene) -> None:
+    _, store, (one, other, later), _ = many(scene, 3)
+    put_newest(store, "1" * 40, [with_nar(entry(scene, one), BLOB)])
+    put_newest(store, "1" * 40, [entry(scene, other)])
+    found = find_newest(store)
+    assert found.lists.keys() == {one.hash_part, other.hash_part}
+    assert len(found.nars) == 1
+    put_newest(store, "2" * 40, [entry(scene, later)])
+    assert find_newest(store).lists.keys() == {later.hash_part}

@@ -20,7 +20,7 @@ from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.outputs.clean import clean_outputs
-from nix_seed.outputs.kept import CONFIG, find_kept, keep, put_config, put_newest
+from nix_seed.outputs.kept import CONFIG, find_kept, forget_newest, keep, put_config
 from nix_seed.outputs.rules.kept import (
     NAR_TYPE,
     KeptOutput,
@@ -216,7 +216,7 @@ def test_a_reference_that_is_gone_is_built_again(world: Twenty, tmp_path: Path) 
     [gone] = [path for path in pushed(world, target) if path.name == "p1"]
     store = Stores().open(LayoutReference(str(tmp_path / "kept")))
     store.put_manifest(Index(()).dump(), MediaType.INDEX, tag_of(gone.hash_part))
-    put_newest(store, ())
+    forget_newest(store)
     fresh = world.fresh_store(tmp_path / "fresh")
     with world.serving(target, tmp_path / "served") as served:
         done = served.build(f"{world.project}#p20", fresh)

@@ -13,7 +13,7 @@ import pytest
 
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.outputs.clean import clean_outputs
-from nix_seed.outputs.kept import put_newest
+from nix_seed.outputs.kept import forget_newest
 from nix_seed.registry.open import Stores
 from support.distribution import commit, nix
 from support.engines import debian_nix
@@ -123,7 +123,7 @@ def test_a_registry_that_refuses_halfway_stops_no_build(
         pushed = world.push(target)
         assert pushed.code == 0, pushed.err
         # Else so small a NAR came with its commit's document.
-        put_newest(Stores().open(Reference.parse(target)), ())
+        forget_newest(Stores().open(Reference.parse(target)))
         proxy.faults.append(Fault("GET", "/blobs/", times=None, skip=1, status=403))
         with world.serving(target, tmp_path / "served") as served:
             done = served.build(f"{world.project}#p4", store)

@@ -25,7 +25,7 @@ from nix_seed.formats.intoto.bundle import Bundle
 from nix_seed.formats.intoto.statement import Commit, Statement, is_commit
 from nix_seed.formats.nix.store_path import HASH_PART, StorePath
 from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType, fallback_tag
-from nix_seed.outputs.kept import ensure, listed_at, put_newest, tags_that_move, without
+from nix_seed.outputs.kept import ensure, forget_newest, listed_at, tags_that_move, without
 from nix_seed.outputs.rules.kept import ANNOTATION, TAG_PREFIX, KeptOutput, entry_of, read_entry
 from nix_seed.outputs.rules.statement import outputs_subject, read_statement
 from nix_seed.registry.layout_store import LayoutStore
@@ -73,7 +73,7 @@ def clean_outputs(
     first = _drop(store, tags, old)
     if first.lists:
         with suppress(NixSeedError):
-            put_newest(store, ())
+            forget_newest(store)
     restored = _restore(store, first, old)
     if not first.troubles:
         first.gone |= set(_forget(store, first))

@@ -18,6 +18,7 @@ from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType
 from nix_seed.outputs.rules.kept import (
     MOST_KEPT,
+    NEWEST_COMMIT,
     NEWEST_TAG,
     KeptOutput,
     builders_tag,
@@ -85,12 +86,21 @@ def find_newest(store: ImageStore) -> Newest:
     return Newest({part: Listed(newest_first(found)) for part, found in lists.items()}, nars)
 
 
-def put_newest(store: ImageStore, entries: Iterable[Descriptor]) -> None:
-    """Have that find *entries*, of one commit; or nothing, where there are none."""
-    before = listed_at(store, NEWEST_TAG, writing=True)
-    after = newest_of(entries, before)
-    if after != before:
-        store.put_manifest(Index(after).dump(), MediaType.INDEX, NEWEST_TAG)
+def put_newest(store: ImageStore, commit: str, entries: Iterable[Descriptor]) -> None:
+    """Have that find *entries*, and what other jobs and systems listed of the same *commit*."""
+    there = store.get_manifest(NEWEST_TAG, writing=True)
+    before = index_members(there, f"{store}:{NEWEST_TAG}")
+    about = Index.parse(there.body, NEWEST_TAG).annotations if there else {}
+    others = before if about.get(NEWEST_COMMIT) == commit else ()
+    after = Index(newest_of((*entries, *others), before), {NEWEST_COMMIT: commit}).dump()
+    if there is None or after != there.body:
+        store.put_manifest(after, MediaType.INDEX, NEWEST_TAG)
+
+
+def forget_newest(store: ImageStore) -> None:
+    """Have that find nothing."""
+    if listed_at(store, NEWEST_TAG, writing=True):
+        store.put_manifest(Index(()).dump(), MediaType.INDEX, NEWEST_TAG)
 
 
 def put_config(store: ImageStore) -> None:

@@ -290,7 +290,7 @@ class _Work:
             # First what is said: a path that is listed is not said again by who was ended here.
             list_statement(self.store, each)
             self.list_all(each, blobs)
-        self.list_newest(new)
+        self.list_newest(str(said.commit), new)
         return signed
 
     def last_said(self, fact: OutputFact) -> str | None:
@@ -354,11 +354,12 @@ class _Work:
         listed = ((each, blobs[each.path].blob) for each in new)
         in_parallel(self.send_again, listed, _REQUESTS)
 
-    def list_newest(self, new: Collection[OutputFact]) -> None:
+    def list_newest(self, commit: str, new: Collection[OutputFact]) -> None:
         """List all of the commit in one document, what is *new* first: that only saves requests."""
         first = dict.fromkeys((*(each.path for each in new), *self.listed))
+        entries = (entry for path in first for entry in self.listed[path])
         with suppress(NixSeedError):
-            put_newest(self.store, (entry for path in first for entry in self.listed[path]))
+            put_newest(self.store, commit, entries)
 
     def send_again(self, listed: tuple[OutputFact, Stored]) -> None:
         """Send a NAR that is listed where it is gone; on a disk anything may be."""

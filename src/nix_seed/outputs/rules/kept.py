@@ -31,6 +31,8 @@ MOST_KEPT: Final = 200
 """Of one path: that many are read, and no more written."""
 NEWEST_TAG: Final = f"{TAG_PREFIX}newest"
 """Where all that was listed of the last push's commit stands once more, in one index."""
+NEWEST_COMMIT: Final = "io.nix-seed.output.commit"
+"""The annotation of that index which names the commit."""
 LARGEST_INLINE: Final = 1 << 10
 """Bytes of a NAR's blob that goes along in it."""
 _INLINE: Final = "io.nix-seed.output.nar"
