@@ -197,6 +197,25 @@ def test_5xx_is_tried_again_and_then_reported(
     assert len(proxy.paths("HEAD")) == 8
 
 
+@pytest.mark.parametrize("code", ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"])
+def test_a_blob_that_looks_absent_for_a_moment_is_waited_for(
+    repository: Repository, proxy: Proxy, stored: Descriptor, slept: list[float], code: str
+) -> None:
+    manifest = Manifest(stored, (stored,)).dump()
+    body = f'{{"errors": [{{"code": "{code}"}}]}}'.encode()
+    refused = Fault("PUT", "/manifests/", times=2, status=400, body=body)
+    proxy.faults += [refused]
+    pushed = repository.put_manifest(manifest, MediaType.MANIFEST, "waited")
+    assert len(slept) == 2
+    found = repository.get_manifest("waited")
+    assert found is not None
+    assert found.body == manifest
+    assert pushed.digest == Digest.of(manifest)
+    proxy.set(replace(refused, times=None))
+    with pytest.raises(Unreachable, match=f"400: {code}"):
+        repository.put_manifest(manifest, MediaType.MANIFEST, "never")
+
+
 def test_404_is_an_answer_and_418_is_not(repository: Repository, proxy: Proxy) -> None:
     assert repository.get_manifest("absent") is None
     proxy.faults += [Fault("GET", "/manifests/", status=418)]

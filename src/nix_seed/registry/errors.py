@@ -20,11 +20,14 @@ from typing import TypeVar
 
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
 from nix_seed.core.values import dataclass
-from nix_seed.registry.rules.http import Meaning, Rule
+from nix_seed.registry.rules.http import Meaning, RegistryQuestion, Rule
 
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504, *range(520, 525)})
 # Answers that say by themselves that nothing was done, whatever the method was.
 _NOT_DONE = frozenset({425, 429, 503})
+# What a manifest names was sent before it. A store that settles late, or another job that sends the
+# same at this moment, has it look absent for a while.
+_NOT_YET = frozenset({"BLOB_UNKNOWN", "MANIFEST_BLOB_UNKNOWN"})
 _WORDS = 300  # characters of a foreign message that are shown
 _SHORTEST_SECRET = 6
 
@@ -100,6 +103,12 @@ def failure(
             f"{doing}: denied ({said}); it needs {attempt.needs}, as {attempt.identity}",
             hint=_how_to_log_in(attempt.identity),
         )
+    if rule.question is RegistryQuestion.TAKE_MANIFEST and not _NOT_YET.isdisjoint(_codes(body)):
+        return Unreachable(
+            f"{doing}: {who} answered {said}",
+            hint="it does not find what was sent before: try again later",
+            not_done=True,
+        )
     kind = NotTaken if rule.meaning is Meaning.OTHER_WAY else CouldNotCheck
     return kind(f"{doing}: {who} answered {said}", hint=rule.said or None)
 
@@ -109,16 +118,7 @@ def describe(body: bytes, secrets: tuple[str, ...] = ()) -> str:
 
     Empty for a document of any other shape, and for one that repeats one of *secrets*.
     """
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return ""
-    errors = value.get("errors") if isinstance(value, dict) else None
-    found = (
-        [_one(error) for error in errors if isinstance(error, dict)]
-        if isinstance(errors, list)
-        else []
-    )
+    found = [_one(error) for error in _errors(body)]
     # A registry's words reach a terminal: no control characters, no line breaks.
     text = "".join(
         character if character.isprintable() else " "
@@ -127,6 +127,19 @@ def describe(body: bytes, secrets: tuple[str, ...] = ()) -> str:
     if any(len(secret) >= _SHORTEST_SECRET and secret in text for secret in secrets):
         return "its words repeat our credentials, and are not shown"
     return text[:_WORDS]
+
+
+def _errors(body: bytes) -> list[dict[str, object]]:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return []
+    errors = value.get("errors") if isinstance(value, dict) else None
+    return [each for each in errors if isinstance(each, dict)] if isinstance(errors, list) else []
+
+
+def _codes(body: bytes) -> list[str]:
+    return [str(error.get("code")) for error in _errors(body)]
 
 
 def _one(error: dict[str, object]) -> str:

@@ -165,6 +165,8 @@ class Session:
         rule = self._judge(request, answer)
         if rule.meaning is http.Meaning.OTHER_WAY:
             failed = self._failure(request, answer, rule)
+            if isinstance(failed, Unreachable):
+                raise failed
             return Reply(rule.meaning, answer.headers, answer.url, b"", failed)
         if rule.meaning not in (http.Meaning.YES, http.Meaning.NO):
             raise self._failure(request, answer, rule)
