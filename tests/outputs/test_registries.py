@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.core.verdict import Fate
 from nix_seed.formats.oci.reference import Reference
+from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.outputs.check import check_outputs
 from nix_seed.outputs.clean import clean_outputs
 from nix_seed.outputs.kept import find_kept
@@ -19,7 +21,9 @@ from nix_seed.registry.credentials import Credential, Keyring
 from nix_seed.registry.errors import Patience
 from nix_seed.registry.open import Stores
 from nix_seed.release.load import load_policy, verifiers_of
+from nix_seed.trust.sign import KeySigner
 from support.families import FAMILIES
+from support.output_world import policy_text, twenty
 from support.outputs import OutputsWorld, store_path
 from support.quirks import PASSWORD, USER, Quirky, quirky_registry
 from support.repositories import Registry
@@ -71,3 +75,22 @@ def test_outputs_in_every_family(family: str, registry: Quirky, tmp_path: Path) 
     assert (done.dropped, done.kept) == ((0, 0) if family == "no-list-of-tags" else (6, 0))
     gone = not any(find_kept(asked, path.hash_part).kept for path in paths)
     assert gone == (done.dropped == 6)
+
+
+@pytest.mark.parametrize("family", ["harbor-has-immutable-tags"])
+def test_where_lists_cannot_grow_nothing_is_signed(
+    registry: Quirky, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIX_SEED_REGISTRY_USERNAME", USER)
+    monkeypatch.setenv("NIX_SEED_REGISTRY_PASSWORD", PASSWORD)
+    first, bob = twenty(), KeySigner.generate()
+    (tmp_path / "bob.key").write_bytes(bob.pem())
+    log = EmbeddedLog.create(tmp_path / "log", "log.example")
+    (tmp_path / "trust.toml").write_text(policy_text({"alice": first.signer, "bob": bob}, log))
+    alice = replace(first, policy=tmp_path / "trust.toml")
+    target = f"{registry.host}/q/outputs"
+    assert alice.push(target).code == 0
+    logged = sorted((tmp_path / "log").rglob("*"))
+    done = replace(alice, key=tmp_path / "bob.key", signer=bob).push(target)
+    assert (done.code, "exempt the tags out-*" in done.err) == (3, True), done.err
+    assert sorted((tmp_path / "log").rglob("*")) == logged

@@ -97,6 +97,18 @@ def put_newest(store: ImageStore, commit: str, entries: Iterable[Descriptor]) ->
         store.put_manifest(after, MediaType.INDEX, NEWEST_TAG)
 
 
+def check_rewritable(store: ImageStore) -> None:
+    """Raise ``CouldNotCheck`` where tags cannot be moved, as lists will be; ask before signing.
+
+    Of all lists it writes again the one that proves nothing, with the same members.
+    """
+    there = store.get_manifest(NEWEST_TAG, writing=True)
+    if index_members(there, f"{store}:{NEWEST_TAG}") and there is not None:
+        again = there.body.rstrip(b"\n") if there.body.endswith(b"\n") else there.body + b"\n"
+        with tags_that_move():
+            store.put_manifest(again, MediaType.INDEX, NEWEST_TAG)
+
+
 def forget_newest(store: ImageStore) -> None:
     """Have that find nothing."""
     if listed_at(store, NEWEST_TAG, writing=True):

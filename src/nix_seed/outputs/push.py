@@ -29,7 +29,7 @@ from nix_seed.formats.intoto.bundle import BUNDLE_V03
 from nix_seed.formats.nix.store_path import STORE_DIR, PathInfo, StorePath
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.outputs.facts import output_facts
-from nix_seed.outputs.kept import find_kept, keep, put_config, put_newest
+from nix_seed.outputs.kept import check_rewritable, find_kept, keep, put_config, put_newest
 from nix_seed.outputs.nar import Packed, pack
 from nix_seed.outputs.rules.kept import KeptOutput, Stored, with_nar
 from nix_seed.outputs.rules.statement import OutputFact, OutputsStatement
@@ -281,6 +281,7 @@ class _Work:
         self, said: OutputsStatement, new: Sequence[OutputFact], attester: Attester
     ) -> tuple[SignedOutputs, ...]:
         """Send what is *new* of the outputs that are *said*, then sign and list all of them."""
+        check_rewritable(self.store)
         tell(Stage("outputs", f"pushing {plural(len(new), 'path')}", len(new)))
         blobs = self.pack_all(new)
         signed = sign_outputs(said, attester.signer, attester.logs)
