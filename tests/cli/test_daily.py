@@ -220,4 +220,4 @@ def test_errors_fit_the_terminal() -> None:
     shown = in_terminal([*COMMAND[:3], "inspect", "hello"], 60)
     assert shown.code == 2
     assert max(map(len, shown.lines)) <= 60, shown.plain
-    assert "      host:5000/repo@sha256:…, or oci:DIR for an image" in shown.lines
+    assert "      image layout on disk oci:hello, otherwise" in shown.lines

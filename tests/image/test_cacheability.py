@@ -187,7 +187,7 @@ def test_a_changed_input_is_named_with_the_package_it_brought(
     ran = nix_seed("plan", project, "--base", base, cache=cache)
     old, new = (Path(change[key]).name[33:] for key in ("old", "new"))
     assert "input nixpkgs changed: " in ran.out
-    assert f"{old} -> {new}" in ran.out
+    assert f"{old} → {new}" in ran.out
     assert f"whoever has {base} pulls {told['layers']} layers" in ran.out
 
     image = build(project, "-o", tmp_path / "new", "--base", base, cache=cache)
