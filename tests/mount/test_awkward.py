@@ -196,7 +196,7 @@ def test_a_server_that_drips_for_ever_ends_what_waits_for_it(
     monkeypatch.setattr(frames_module, "_REST", 0.1)
     monkeypatch.setattr(frames_module, "_FILL_LIMIT", 0.5)
     layer, blob, _ = scene
-    drips = every(1, lambda r, p: r.drip(p))
+    drips = at(1, 1 << 30, lambda r, p: r.drip(p))
     with serving(Storage(blob, **drips)) as storage:  # type: ignore[arg-type]
         stores = Stores(patience=Patience(attempts=2, base=0.01, connect=3, stall=0.5))
         source = stores.open(Reference.parse(f"{storage.registry}/owner/seed:x"))
