@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, TextIO
@@ -27,7 +28,7 @@ _EVALUATES = re.compile(r"evaluating (\S+)")  # an output of a flake, among what
 _SLOW = 30.0  # seconds for one of them
 
 
-class _Work:
+class _Work(ABC):
     """What is known of the step at work: its text, since when, and how far it is.
 
     Whoever shows it writes a ``_line`` that stays, and ``_begun`` follows where a step begins.
@@ -65,11 +66,11 @@ class _Work:
         if slow := self.slow():
             self._line(slow)
 
-    def _begun(self, stage: Stage) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _begun(self, stage: Stage) -> None: ...
 
-    def _line(self, text: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _line(self, text: str) -> None: ...
 
     def _matters(self) -> bool:
         return False

@@ -172,7 +172,7 @@ class Nix:
     def read_derivation(self, path: StorePath) -> Derivation:
         """Parse a ``.drv`` of this store."""
         try:
-            text = (self.at(path)).read_text("utf-8", "surrogateescape")
+            text = self.at(path).read_text("utf-8", "surrogateescape")
         except OSError as error:
             raise CouldNotCheck(
                 f"cannot read the derivation {path}: {error.strerror}",
