@@ -138,3 +138,16 @@ def test_what_is_gone_or_is_no_file_is_said(tmp_path: Path) -> None:
     os.mkfifo(scene.top)
     with pytest.raises(CouldNotCheck, match="is neither a file, a directory nor a link"):
         scene.pack()
+
+
+@pytest.mark.parametrize("step", [1 << 30, 1 << 16])
+@pytest.mark.parametrize("size", [100, 1 << 20, 5 << 20])
+def test_the_end_of_another_nar_never_leaves(size: int, step: int) -> None:
+    """Also where one read of the decoder takes all of it, and so meets the end."""
+    blob = zstandard.compress(os.urandom(size))
+    info, left = PathInfo(PATH, nar_hash(TREES["a file"])[0], size, ()), list[bytes]()
+    chunks = [blob[at : at + step] for at in range(0, len(blob), step)]
+    with pytest.raises(CheckedFalse, match="it is another NAR"):
+        left.extend(checked(chunks, info, "it"))
+    assert left == chunks[: len(left)]
+    assert len(left) < len(chunks)

@@ -192,8 +192,9 @@ class _Tee(_File):
     def read(self, size: int = -1) -> bytes:
         """Return the next chunk, whatever *size* is asked."""
         chunk = super().read(size)
-        self._passed.append(chunk)
-        self._size += len(chunk)
+        if chunk:
+            self._passed.append(chunk)
+            self._size += len(chunk)
         if self._size > _MOST_HELD:
             raise CheckedFalse(f"{self._what} unpacks to next to nothing: {self._size} bytes of it")
         return chunk
@@ -203,5 +204,4 @@ class _Tee(_File):
         while len(self._passed) > (0 if all_of_it else 1):
             chunk = self._passed.popleft()
             self._size -= len(chunk)
-            if chunk:
-                yield chunk
+            yield chunk
