@@ -78,11 +78,11 @@ pure: .venv/.ready
 	@$(IN_MEMORY) $(RUN_TESTS) --durations=5 -m 'check and not slow and not interop' $(PYTEST)
 
 test: setup
-	@$(RUN_TESTS) -m 'not interop and not arm64' $(PYTEST)
+	@tools/in-memory $(RUN_TESTS) -m 'not interop and not arm64' $(PYTEST)
 
 interop: setup
 	@tools/install-debian interop
-	@$(RUN_TESTS) -m interop $(PYTEST)
+	@tools/in-memory $(RUN_TESTS) -m interop $(PYTEST)
 
 # A compiler and its friends under qemu, where the machine is no ARM64 itself.
 .PHONY: arm64

@@ -16,6 +16,7 @@ from xdist.scheduler.loadscope import LoadScopeScheduling
 
 from support import kinds, quick
 from support.distribution import distribution as make_distribution
+from support.seeds import remove_tree
 
 _NUMBERS = itertools.count()
 
@@ -63,6 +64,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if kinds.is_checked(item.path):
             item.add_marker(pytest.mark.check)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: Any, request: Any) -> Iterator[None]:
+    """Remove what a fixture of a file made when the file is done, unless one of its tests failed.
+
+    pytest does so at the end of all, and until then it would take gigabytes of memory.
+    """
+    if fixturedef.scope != "module" or "tmp_path_factory" not in fixturedef.argnames:
+        return (yield)
+    base = request.getfixturevalue("tmp_path_factory").getbasetemp()
+    before, failed = set(os.listdir(base)), request.session.testsfailed
+    made: list[Path] = []
+
+    def remove() -> None:
+        if request.session.testsfailed == failed:
+            for each in made:
+                remove_tree(each)
+
+    # What is registered first is done last: after the fixture's own end.
+    fixturedef.addfinalizer(remove)
+    try:
+        return (yield)
+    finally:
+        made += [base / name for name in os.listdir(base) if name not in before]
 
 
 @pytest.fixture(autouse=True)

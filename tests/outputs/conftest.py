@@ -18,8 +18,9 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     where = tmp_path / "small"
     where.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(where)]
-    if subprocess.run(mount, check=False).returncode:
-        pytest.skip("needs to mount a tmpfs")
+    done = subprocess.run(mount, check=False, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"needs to mount a tmpfs: {done.stderr}")
     yield where
     subprocess.run(["umount", str(where)], check=True)
 
