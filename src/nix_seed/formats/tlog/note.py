@@ -9,8 +9,6 @@ Ed25519 keys that are points of small order are refused: one signature under suc
 many messages, and nobody needs a secret to make it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import struct
@@ -112,7 +110,7 @@ class Note:
         added = (signature for signature in more if signature not in self.signatures)
         return type(self)(self.text, (*self.signatures, *dict.fromkeys(added)))
 
-    def signatures_of(self, key: NoteKey) -> tuple[NoteSignature, ...]:
+    def signatures_of(self, key: "NoteKey") -> tuple[NoteSignature, ...]:
         """Return what says it was made by *key*."""
         said = (key.name, key.key_id)
         return tuple(each for each in self.signatures if (each.name, each.key_id) == said)
