@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ import click
 from nix_seed.cli.command import option, seed_group
 from nix_seed.cli.options import json_option, state_directory
 from nix_seed.cli.say import answer, manner, say
+from nix_seed.core.files import explained
 from nix_seed.core.words import plural
 
 if TYPE_CHECKING:
@@ -55,9 +58,6 @@ def _serve(directory: Path, origin: str | None, host: str, port: int, quiet: boo
 
 
 def _run(server: LogServer) -> None:
-    import signal
-    import sys
-
     # A service manager's way to stop; the entry being written is finished or has not happened.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     sys.stdout.flush()
@@ -131,7 +131,6 @@ def _check(place: str, key: str | None, no_remember: bool) -> None:
 
 
 def _reader(place: str, key: str | None) -> TileReader:
-    from nix_seed.core.files import explained
     from nix_seed.formats.tlog.note import NoteKey
     from nix_seed.logs.open import open_reader
 

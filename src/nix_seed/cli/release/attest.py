@@ -14,11 +14,11 @@ from nix_seed.cli.trust.options import attester_of, signer_of, signing_options
 from nix_seed.core.files import cache_directory
 from nix_seed.core.words import members
 from nix_seed.formats.oci.reference import parse_reference
+from nix_seed.release.attester import Attester, SourceTree
 
 if TYPE_CHECKING:
     from nix_seed.registry.open import AnyReference
     from nix_seed.release.attest import Attested
-    from nix_seed.release.attester import Attester, SourceTree
 
 
 @seed_command("attest")
@@ -46,8 +46,6 @@ def command(**options: Any) -> None:
 
 def statement_of(options: dict[str, Any]) -> tuple[SourceTree, Attester]:
     """Return of what, and by whom, *options* want a statement; nothing is asked or sent for it."""
-    from nix_seed.release.attester import SourceTree
-
     sboms = sboms_of(options["sboms"])
     signer = signer_of(options["key"], options["sigstore"])
     attester = attester_of(signer, options["builder"], options["policy_file"], sboms)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nix_seed.cli.command import option, progress, seed_command
+from nix_seed.cli.image.build import command as build
+from nix_seed.cli.image.build import repository_of
 from nix_seed.cli.options import (
     json_option,
     made_options,
@@ -21,12 +23,13 @@ from nix_seed.cli.say import manner, say
 from nix_seed.cli.sbom.sbom import sbom_option
 from nix_seed.cli.trust.options import signing_options
 from nix_seed.core.errors import InputError
+from nix_seed.core.processes import current_system
 from nix_seed.formats.oci.reference import LayoutReference, parse_reference
+from nix_seed.release.attester import Attester, SourceTree
 
 if TYPE_CHECKING:
     from nix_seed.image.push import Pushed
     from nix_seed.registry.open import AnyReference, Stores
-    from nix_seed.release.attester import Attester, SourceTree
 
 
 @seed_command("publish")
@@ -52,8 +55,6 @@ def command(reference: str, **options: Any) -> None:
     registry it gets its tags last: whoever finds it by a name finds its builder's word as well.
     Images to build in, and images to ship, go to repositories of their own.
     """
-    from nix_seed.cli.image.build import command as build
-
     ctx = click.get_current_context()
     target = parse_reference(reference)
     tree, attester = _prepare(target, options)
@@ -83,7 +84,6 @@ def command(reference: str, **options: Any) -> None:
 
 def _prepare(target: AnyReference, options: dict[str, Any]) -> tuple[SourceTree, Attester]:
     """Refuse, before anything is built, all that can be known to fail after it."""
-    from nix_seed.core.processes import current_system
     from nix_seed.formats.intoto.statement import is_commit
     from nix_seed.registry.open import check_writable
     from nix_seed.release.preflight import prepare_attest
@@ -124,7 +124,6 @@ def _check_alone(stores: Stores, named: AnyReference, kind: str) -> None:
 
 
 def _name(pushed: Pushed, reference: str, options: dict[str, Any]) -> Sequence[str]:
-    from nix_seed.cli.image.build import repository_of
     from nix_seed.image.request import name_image, tags_of
 
     repository, target = repository_of(options, reference)

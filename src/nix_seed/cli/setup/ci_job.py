@@ -17,6 +17,7 @@ import click
 from nix_seed.cli.say import error_lines
 from nix_seed.cli.setup.ci_machine import take_secrets
 from nix_seed.cli.trust.key import PASSPHRASE
+from nix_seed.cli.trust.options import why_stranger
 from nix_seed.core.errors import InputError, NixSeedError
 from nix_seed.core.events import Stage, listening
 from nix_seed.core.values import dataclass
@@ -205,8 +206,6 @@ class CiJob:
         """Return why this job, a fork's for one, is rightly none that the policy knows."""
         if signer is None or self.policy is None:
             return None
-        from nix_seed.cli.trust.options import why_stranger
-
         return why_stranger(signer, self.policy.policy, self.decision)
 
     def explain(self, error: NixSeedError, *, writes: bool = False) -> str | None:

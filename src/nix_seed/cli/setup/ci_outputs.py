@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from nix_seed.cli.options import state_directory
+from nix_seed.cli.outputs.options import branch_at_hand
 from nix_seed.cli.setup.ci_job import CiJob
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
 from nix_seed.core.files import cache_directory, explained
@@ -48,7 +49,6 @@ def keep_outputs(
         reason = _NO_POLICY if job.policy is None else "nobody signs them: signing is none"
         job.host.annotate("notice", "Outputs are not kept", reason)
         return None
-    from nix_seed.cli.outputs.options import branch_at_hand
     from nix_seed.release.load import verifiers_of
     from nix_seed.setup.ci_outputs import OutputsJob
 

@@ -23,6 +23,7 @@ from nix_seed.registry.store import Fetched
 from nix_seed.setup import ci_host
 from nix_seed.setup.ci_use import Actions, NotPromoted, SeedSearch, Used
 from nix_seed.setup.rules.ci_inputs import parse_list, parse_names, parse_switch
+from nix_seed.use.mount.linux import why_not_here
 
 if TYPE_CHECKING:
     from nix_seed.release.rules.answer import Verification
@@ -154,8 +155,6 @@ def fill(
 
 def _mounted_by_root(job: CiJob, image: AnyReference, arguments: list[str]) -> Hydrated | None:
     """Have root mount *image* in a store that stays ours; None where it has to be unpacked."""
-    from nix_seed.use.mount.linux import why_not_here
-
     if why_not_here() is not None:
         return None
     try:

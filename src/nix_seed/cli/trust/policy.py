@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +15,11 @@ from nix_seed.cli.options import json_option, named_value
 from nix_seed.cli.say import answer, say
 from nix_seed.cli.trust import policy_step
 from nix_seed.core.errors import InputError
+from nix_seed.core.files import read_given, write_new
 from nix_seed.core.words import members, plural
+from nix_seed.trust.rules.policy_template import PolicyTemplate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from nix_seed.trust.rules.policy import Builder, Policy
 
 _OUTPUTS = {
@@ -97,9 +99,7 @@ def _init(
     log_place: Path | None,
 ) -> None:
     """Write FILE (trust.toml), commented, to begin with. It never overwrites one."""
-    from nix_seed.core.files import write_new
     from nix_seed.trust.rules.policy_file import parse_policy
-    from nix_seed.trust.rules.policy_template import PolicyTemplate
 
     if file.exists():  # before a log is made
         raise InputError(f"{file} exists already", hint="edit it, or name another")
@@ -140,7 +140,6 @@ def _diff(old: Path, new: Path, signatures: Sequence[Path]) -> None:
 
     Exit 1 if it did not: whoever trusts OLD has no reason to trust NEW.
     """
-    from nix_seed.core.files import read_given
     from nix_seed.release.load import load_policy
     from nix_seed.trust.rules.policy_change import evaluate_change
 
@@ -179,8 +178,6 @@ def _log_option(directory: Path, beside: Path) -> tuple[str, str]:
     The place is as seen from the directory *beside*, which the policy lies in: it names no path of
     this machine.
     """
-    import os
-
     from nix_seed.logs.embedded import EmbeddedLog
     from nix_seed.logs.log import read_key_of_log
 

@@ -12,6 +12,7 @@ from nix_seed.cli.options import json_option, named_value
 from nix_seed.cli.say import answer, say
 from nix_seed.cli.trust.options import key_option, signer_of
 from nix_seed.core.errors import InputError
+from nix_seed.core.files import read_given, write_new, write_output
 from nix_seed.core.words import plural
 
 _WHEN = "such as 2026-01-31, 2026-01-31T12:00:00Z or now"
@@ -51,7 +52,6 @@ def next_command(old: Path, output: Path | None, **options: Any) -> None:
 
     Comments and order stay. What was released by OLD goes on to stand.
     """
-    from nix_seed.core.files import read_given, write_new
     from nix_seed.release.load import load_policy_of_then
     from nix_seed.trust.rules.policy_change import PolicyStep, compare_policies, next_policy
     from nix_seed.trust.rules.policy_file import parse_policy
@@ -104,7 +104,6 @@ def next_command(old: Path, output: Path | None, **options: Any) -> None:
 @json_option
 def add_builder_command(builder: str, file: Path, **options: Any) -> None:
     """Add the builder ID to a policy, after those there are; comments and order stay."""
-    from nix_seed.core.files import read_given, write_output
     from nix_seed.trust.rules.policy_change import NewBuilder, add_builder, compare_policies
     from nix_seed.trust.rules.policy_file import parse_policy
 
@@ -160,7 +159,6 @@ def sign_command(old: Path, new: Path, key: Path | None, output: Path | None) ->
 
     OLD says who may: its promoters, or its builders where it has none.
     """
-    from nix_seed.core.files import write_output
     from nix_seed.formats.intoto.statement import PAYLOAD_TYPE
     from nix_seed.release.load import load_policy, load_policy_of_then
     from nix_seed.trust.rules.policy_change import build_change_statement, check_step, voter_of
