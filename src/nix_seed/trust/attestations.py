@@ -11,7 +11,6 @@ the user's input.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import field, replace
 from types import MappingProxyType
@@ -26,6 +25,7 @@ from nix_seed.core.errors import (
     caught,
     of_store,
 )
+from nix_seed.core.parallel import in_parallel
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Trouble
 from nix_seed.formats.intoto import bundle as intoto
@@ -332,13 +332,9 @@ class Lookup(NamedTuple):
     cosign: bool = True
 
 
-def discover_all(work: Sequence[Lookup]) -> Iterator[Discovered]:
-    """Yield what each list of *work* has, in its order. Never raises."""
-    if len(work) < _MANY:
-        yield from map(_discover, work)
-        return
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        yield from pool.map(_discover, work)
+def discover_all(work: Sequence[Lookup]) -> list[Discovered]:
+    """Return what each list of *work* has, in its order. Never raises."""
+    return in_parallel(_discover, work, 1 if len(work) < _MANY else _AT_ONCE)
 
 
 def _discover(each: Lookup) -> Discovered:

@@ -12,7 +12,6 @@ from nix_seed.cli.setup.ci_outputs import SERVED_AT, ServedOutputs, serve_output
 from nix_seed.cli.setup.ci_report import use_summary
 from nix_seed.core import processes
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
-from nix_seed.core.processes import current_system
 from nix_seed.core.verdict import Fate
 from nix_seed.flake.checkout import parents_of
 from nix_seed.flake.nix import OFFLINE, Nix
@@ -58,7 +57,7 @@ def _use(job: CiJob) -> Used:
     for name in ("offline", "eager", "complete"):
         parse_switch(job.options[name] or "false", name)
     named = job.options["reference"]
-    system = current_system()
+    system = processes.current_system()
     search = SeedSearch(
         job.stores,
         Nix(),
