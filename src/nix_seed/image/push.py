@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
-from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
@@ -303,7 +302,7 @@ def push_image(
     built = how.assemble(plan, upload)
     tell(Stage("publish", f"naming the image in {repository}"))
     config = built.documents.config
-    described = oci.Descriptor(oci.MediaType.CONFIG, Digest.of(config), len(config))
+    described = oci.Descriptor.of(oci.MediaType.CONFIG, config)
     if not repository.has_blob(described.digest):
         repository.push_blob(described, lambda: iter((config,)))
     wanted = () if tags is None else tuple(dict.fromkeys((*tags_of(plan.evaluated), *tags)))

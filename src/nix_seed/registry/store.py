@@ -151,14 +151,8 @@ def referrer_entry(body: bytes) -> tuple[Descriptor, Digest]:
     manifest = Manifest.parse(body, "the referrer to be stored")
     if manifest.subject is None:
         raise InputError("the manifest to be attached names no subject")
-    entry = Descriptor(
-        MediaType.MANIFEST,
-        Digest.of(body),
-        len(body),
-        annotations=manifest.annotations,
-        artifact_type=manifest.kind,
-    )
-    return entry, manifest.subject.digest
+    said = {"annotations": manifest.annotations, "artifact_type": manifest.kind}
+    return Descriptor.of(MediaType.MANIFEST, body, **said), manifest.subject.digest
 
 
 _BUNDLES = "application/vnd.dev.sigstore.bundle"

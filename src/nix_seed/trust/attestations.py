@@ -261,7 +261,7 @@ def _cosign_layers(store: ImageStore, tag: str) -> tuple[Descriptor, ...]:
 
 
 def _put(store: ImageStore, text: bytes, media_type: str) -> Descriptor:
-    blob = Descriptor(media_type, Digest.of(text), len(text))
+    blob = Descriptor.of(media_type, text)
     if not store.has_blob(blob.digest):
         store.take_blob(blob, lambda held: iter((text[held.size :],)))
     return blob

@@ -255,7 +255,7 @@ def build_image(spec: Spec, layers: Sequence[tuple[oci.Descriptor, DiffID]]) -> 
     tiers = [group.tier for group in spec.layers] + [CONTAINER_TIER]
     config = canonical_json.dumps(_config(spec, platform, tiers, [diff for _, diff in layers]))
     manifest = oci.Manifest(
-        config=oci.Descriptor(oci.MediaType.CONFIG, Digest.of(config), len(config)),
+        config=oci.Descriptor.of(oci.MediaType.CONFIG, config),
         layers=tuple(
             oci.Descriptor(layer.media_type, layer.digest, layer.size, {oci.ANNOTATION_TIER: tier})
             for (layer, _), tier in zip(layers, tiers, strict=True)
