@@ -22,7 +22,7 @@ from nix_seed.registry.store import Fetched
 from nix_seed.setup import ci_host
 from nix_seed.setup.ci_use import Actions, NotPromoted, SeedSearch, Used
 from nix_seed.setup.rules.ci_inputs import parse_list, parse_names, parse_switch
-from nix_seed.use.mount.linux import why_not_here
+from nix_seed.use.mount import linux
 
 if TYPE_CHECKING:
     from nix_seed.release.rules.answer import Verification
@@ -154,7 +154,7 @@ def fill(
 
 def _mounted_by_root(job: CiJob, image: AnyReference, arguments: list[str]) -> Hydrated | None:
     """Have root mount *image* in a store that stays ours; None where it has to be unpacked."""
-    if why_not_here() is not None:
+    if linux.why_not_here() is not None:
         return None
     try:
         return _by_root(job, ["mount", str(image), "--json", "--no-verify", *arguments])

@@ -12,7 +12,7 @@ many messages, and nobody needs a secret to make it.
 import hashlib
 import re
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, Literal, Self
 
@@ -104,11 +104,6 @@ class Note:
     def dump(self) -> bytes:
         """Return the note's bytes."""
         return f"{self.text}\n{''.join(map(str, self.signatures))}".encode()
-
-    def signed_also(self, more: Iterable[NoteSignature]) -> Self:
-        """Return the note with *more* signatures after its own, none of them twice."""
-        added = (signature for signature in more if signature not in self.signatures)
-        return type(self)(self.text, (*self.signatures, *dict.fromkeys(added)))
 
     def signatures_of(self, key: "NoteKey") -> tuple[NoteSignature, ...]:
         """Return what says it was made by *key*."""
