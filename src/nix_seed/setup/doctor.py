@@ -53,7 +53,7 @@ _BUILD = """derivation {{
 }}"""
 
 
-def settings_of(nix: Nix) -> dict[str, str]:
+def _settings_of(nix: Nix) -> dict[str, str]:
     """Return Nix's settings; where commands are still experimental, that they are off shows."""
     environment = os.environ | {"LC_ALL": "C.UTF-8", "NIX_PAGER": "cat"}
     program = str(nix.bin_dir / "nix") if nix.bin_dir else "nix"
@@ -67,7 +67,7 @@ def settings_of(nix: Nix) -> dict[str, str]:
     return read_settings(nix) | {"experimental-features": ""}
 
 
-def try_build(nix: Nix) -> Path:
+def _try_build(nix: Nix) -> None:
     """Build something new and empty, and delete it; ``NixFailed`` where builds do not work."""
     doing = "building an empty directory"
     expression = _BUILD.format(uuid.uuid4())
@@ -75,7 +75,6 @@ def try_build(nix: Nix) -> Path:
     path = nix.run("nix-build", arguments, doing).strip()
     # Left for the garbage collector where somebody uses it, which nobody does.
     subprocess.run(["nix-store", "--delete", "--quiet", path], capture_output=True, check=False)
-    return Path(path)
 
 
 # Whoever asks a doctor is there, and waits.
@@ -304,7 +303,7 @@ def _nix(setup: Setup) -> Iterator[Diagnosis]:
     yield diagnosis.judge_nix_version(nix.version())
     yield from _checked("nix", "settings", _settings, setup)
     try:
-        try_build(nix)
+        _try_build(nix)
     except Exception as error:
         yield _no_build(error)
     else:
@@ -312,7 +311,7 @@ def _nix(setup: Setup) -> Iterator[Diagnosis]:
 
 
 def _settings(setup: Setup) -> Iterator[Diagnosis]:
-    settings = settings_of(setup.nix)
+    settings = _settings_of(setup.nix)
     hook = settings.get("build-hook", "nix").split(" ")[0]
     linux = setup.system.startswith("linux")
     yield from diagnosis.judge_settings(settings, linux=linux, hook_exists=_is_program(hook))
