@@ -9,36 +9,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nix_seed.audit.audit import audit as audit_release
-    from nix_seed.audit.rules.report import AuditReport as AuditReport
-    from nix_seed.core.errors import CheckedFalse as CheckedFalse
-    from nix_seed.core.errors import CouldNotCheck as CouldNotCheck
-    from nix_seed.core.errors import InputError as InputError
-    from nix_seed.core.errors import NixFailed as NixFailed
-    from nix_seed.core.errors import NixSeedError as NixSeedError
-    from nix_seed.formats.oci.reference import parse_reference as parse_reference
-    from nix_seed.image.build import Built as Built
+    from nix_seed.audit.rules.report import AuditReport
+    from nix_seed.core.errors import (
+        CheckedFalse,
+        CouldNotCheck,
+        InputError,
+        NixFailed,
+        NixSeedError,
+    )
+    from nix_seed.formats.oci.reference import parse_reference
+    from nix_seed.image.build import Built, store_image
     from nix_seed.image.build import assemble_image as build
-    from nix_seed.image.build import store_image as store_image
-    from nix_seed.image.plan import Plan as Plan
+    from nix_seed.image.plan import Plan
     from nix_seed.image.plan import plan_image as plan
-    from nix_seed.image.push import push as push
-    from nix_seed.registry.credentials import Keyring as Keyring
-    from nix_seed.registry.open import Stores as Stores
-    from nix_seed.registry.transfer import Transferred as Transferred
-    from nix_seed.registry.transfer import pull as pull
-    from nix_seed.release.api import verify as verify
-    from nix_seed.release.attest import Attested as Attested
-    from nix_seed.release.attest import attest as attest
-    from nix_seed.release.load import load_policy as load_policy
-    from nix_seed.release.promote import Promoted as Promoted
-    from nix_seed.release.promote import promote as promote
-    from nix_seed.release.rules.answer import Verification as Verification
-    from nix_seed.trust.rules.policy import Policy as Policy
-    from nix_seed.use.hydrate import Hydrated as Hydrated
-    from nix_seed.use.hydrate import hydrate as hydrate
-    from nix_seed.use.run import Command as Command
-    from nix_seed.use.run import RunResult as RunResult
-    from nix_seed.use.run import run as run
+    from nix_seed.image.push import push
+    from nix_seed.registry.credentials import Keyring
+    from nix_seed.registry.open import Stores
+    from nix_seed.registry.transfer import Transferred, pull
+    from nix_seed.release.api import verify
+    from nix_seed.release.attest import Attested, attest
+    from nix_seed.release.load import load_policy
+    from nix_seed.release.promote import Promoted, promote
+    from nix_seed.release.rules.answer import Verification
+    from nix_seed.trust.rules.policy import Policy
+    from nix_seed.use.hydrate import Hydrated, hydrate
+    from nix_seed.use.run import Command, RunResult, run
 
 __all__ = [
     "Attested",

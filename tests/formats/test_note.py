@@ -22,7 +22,7 @@ from nix_seed.formats.tlog.note import (
     check_signed,
     sign_note,
 )
-from support.cosigned import cosign_note
+from support.cosigned import cosign_note, signed_also
 
 # The examples of C2SP's signed-note and tlog-checkpoint documents.
 VKEY = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"
@@ -193,7 +193,7 @@ def test_what_is_wrong_is_said() -> None:
 
 def test_a_forged_signature_condemns_a_note_beside_a_true_one() -> None:
     forged = NoteSignature(KEY.name, KEY.key_id, b"\0" * 64)
-    for note in (signed().signed_also([forged]), Note(TEXT, (forged, *signed().signatures))):
+    for note in (signed_also(signed(), [forged]), Note(TEXT, (forged, *signed().signatures))):
         with pytest.raises(CheckedFalse, match="forged"):
             KEY.check(note)
 
@@ -201,7 +201,7 @@ def test_a_forged_signature_condemns_a_note_beside_a_true_one() -> None:
 def test_unknown_signatures_are_passed_over() -> None:
     strange = NoteSignature("stranger", b"abcd", b"whatever it is")
     same_name = NoteSignature(KEY.name, b"abcd", b"of another key")
-    note = Note.parse(signed().signed_also([strange, same_name]).dump(), "a note")
+    note = Note.parse(signed_also(signed(), [strange, same_name]).dump(), "a note")
     assert len(note.signatures) == 3
     assert KEY.check(note) == ()
 

@@ -33,7 +33,7 @@ from nix_seed.logs.rules.entry import (
     evaluate_entries,
     evaluate_entry,
 )
-from support.cosigned import cosign_note
+from support.cosigned import cosign_note, signed_also
 from support.logs import Signing
 
 Json = dict[str, Any]
@@ -301,7 +301,7 @@ def test_a_forged_witness(case: Case) -> None:
     watching = Watching("w1")
     key = watching.trusted.key
     trust = LogTrust(case.trust.logs, (watching.trusted,), 1)
-    forged = case.note.signed_also([NoteSignature(key.name, key.key_id, b"\0" * 72)])
+    forged = signed_also(case.note, [NoteSignature(key.name, key.key_id, b"\0" * 72)])
     result = case.judge(case.with_note(forged), trust)
     assert (result.fate, result.log) == (EntryFate.FORGED_WITNESS, "log.test/one")
     other = SignedCheckpoint.parse(case.log.checkpoint().dump(), "x").checkpoint
@@ -309,7 +309,7 @@ def test_a_forged_witness(case: Case) -> None:
         str(replace(other, head=TreeHead(6, b"x" * 32))), case.log.trusted.key, case.log.key.sign
     )
     moved = watching.cosign(elsewhere, 7).signatures[1:]
-    result = case.judge(case.with_note(case.note.signed_also(moved)), trust)
+    result = case.judge(case.with_note(signed_also(case.note, moved)), trust)
     assert result.fate is EntryFate.FORGED_WITNESS
 
 

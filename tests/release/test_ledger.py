@@ -16,7 +16,7 @@ from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statemen
 from nix_seed.formats.intoto.statement import Source
 from nix_seed.registry.store import ImageStore
 from nix_seed.release import ledger as ledger_flow
-from nix_seed.release.ledger import Walked, walk_ledger
+from nix_seed.release.ledger import LoggedLedger, Walked
 from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.release.rules.record import Record
 from nix_seed.trust.attestations import Discovered, gather
@@ -28,7 +28,7 @@ from support.trust import SOURCE, pem
 
 def walk(ledger: Ledger, **changes: object) -> Walked:
     loaded = load_policy(ledger.write_policy(), datetime.now(UTC))
-    return walk_ledger([verifiers_of(loaded)], [ledger.store], SOURCE)
+    return LoggedLedger([verifiers_of(loaded)], [ledger.store], SOURCE).walk()
 
 
 def test_a_chain_of_many_is_walked_in_few_steps(

@@ -18,7 +18,6 @@ from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.oci.manifest import About, Index, MediaType, fallback_tag
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.registry.layout_store import LayoutStore
-from nix_seed.release import api
 from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.release.promote import Signing, promote
 from nix_seed.release.records import find_proof, judge_ledger
@@ -454,27 +453,6 @@ def _promoted_without_ledgers(world: ReleaseWorld) -> PromotionPredicate:
 
 def _with_root(said: PromotionPredicate, root: Digest) -> PromotionPredicate:
     return replace(said, root=root)
-
-
-def test_a_program_promotes_and_verifies(world: ReleaseWorld) -> None:
-    world.attest_all()
-    policy, key = world.write_policy(), world.root / "rita.key"
-    done = api.promote(str(COMMIT), world.repository, policy, key=key, tags=("latest",))
-    assert done.state == "promoted"
-    assert done.tags == (str(COMMIT), "latest")
-    assert api.verify(f"{world.repository}:latest", policy, commit=str(COMMIT))
-    again = api.promote(str(COMMIT), world.repository, policy, key=key, tags=("latest",))
-    assert again.state == "already promoted"
-    with pytest.raises(InputError, match="may not promote"):
-        api.promote(str(COMMIT), world.repository, policy, key=world.root / "alice.key")
-    with pytest.raises(InputError, match="not a repository"):
-        api.promote(str(COMMIT), f"{world.repository}:latest", policy, key=key)
-
-
-def test_a_program_attests_only_as_a_builder_of_the_policy(world: ReleaseWorld) -> None:
-    policy, key = world.write_policy(), world.root / "mallory.key"
-    with pytest.raises(InputError, match=r"the policy calls key sha256:.* nothing"):
-        api.attest(world.reference, world.root, world.root / "cache", policy, key=key)
 
 
 def test_a_proof_is_of_one_image(world: ReleaseWorld) -> None:

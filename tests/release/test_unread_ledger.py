@@ -11,7 +11,7 @@ from attacks.promoted import PromotedWorld
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.formats.intoto.promotion import first_key
 from nix_seed.formats.intoto.statement import Commit
-from nix_seed.release.ledger import walk_ledger
+from nix_seed.release.ledger import LoggedLedger
 from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.release.records import record_subject
 from support.trust import SOURCE
@@ -26,7 +26,7 @@ def test_a_record_listed_where_it_does_not_belong_is_not_followed(tmp_path: Path
     stray = world.planned(commit=TWO, previous=(hidden.digest,))
     world.list_under(record_subject(first_key(SOURCE)), stray, "rita")
     loaded = load_policy(world.write_policy(), datetime.now(UTC))
-    found = walk_ledger([verifiers_of(loaded)], [world.store], SOURCE)
+    found = LoggedLedger([verifiers_of(loaded)], [world.store], SOURCE).walk()
     assert found.records == ()
 
 

@@ -5,13 +5,13 @@ Nothing is believed, and nothing read is dropped in silence. Lists are read seve
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import field, replace
 
 from nix_seed.audit.rules.conflicts import TagNames, is_release_tag
 from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, NixSeedError, caught
+from nix_seed.core.parallel import in_parallel
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Severity
 from nix_seed.formats.intoto.bundle import attestation_tag
@@ -124,13 +124,13 @@ def read_tags(copies: Sequence[LedgerCopy], policies: Iterable[Policy]) -> Tags:
         if is_release_tag(tag) and (not tag.endswith(systems) or _is_of_commit(tag, systems))
     ]
     named, unread = [], []
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for (copy, tag), found in zip(work, pool.map(lambda w: _head(*w), work), strict=True):
-            if isinstance(found, NixSeedError):
-                unread.append(UnreadTag(copy.name, tag, found))
-            elif found is not None:
-                is_index = found.media_type == MediaType.INDEX
-                named.append(TagNames(copy.name, tag, found.digest, is_index))
+    heads = in_parallel(lambda each: _head(*each), work, AT_ONCE)
+    for (copy, tag), found in zip(work, heads, strict=True):
+        if isinstance(found, NixSeedError):
+            unread.append(UnreadTag(copy.name, tag, found))
+        elif found is not None:
+            is_index = found.media_type == MediaType.INDEX
+            named.append(TagNames(copy.name, tag, found.digest, is_index))
     return Tags(tuple(named), tuple(unread))
 
 

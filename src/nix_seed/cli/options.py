@@ -17,7 +17,8 @@ import click
 from nix_seed.cli.command import EXISTING_FILE, Command, option, remember, together
 from nix_seed.cli.say import say, warn
 from nix_seed.core.errors import InputError
-from nix_seed.core.files import cache_directory
+from nix_seed.core.files import cache_directory, read_given
+from nix_seed.core.processes import current_system
 from nix_seed.formats.oci.reference import LayoutReference, parse_reference
 
 if TYPE_CHECKING:
@@ -178,7 +179,6 @@ def state_directory() -> Path:
 
 def locked_image(question: str) -> str:
     """Return the repository that ``seed.lock`` names; ``InputError`` asks *question* without."""
-    from nix_seed.core.files import read_given
     from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
 
     lock = Path(LOCK_NAME)
@@ -294,8 +294,6 @@ def named_seed(
     options: dict[str, Any], system: str | None = None
 ) -> tuple[Stores, AnyReference, str]:
     """Return what ``--image`` names, verified where the command has ``verify_options``."""
-    from nix_seed.core.processes import current_system
-
     reference = parse_reference(options["image"])
     stores, system = stores_of(options), system or current_system()
     if "no_verify" in options:

@@ -23,16 +23,8 @@ from nix_seed.core.values import dataclass
 from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.own_source import OwnSource
+from nix_seed.flake.rules import existence
 from nix_seed.flake.rules.alter import FURTHER_FILE, alter, alter_carefully, alter_values
-from nix_seed.flake.rules.existence import (
-    Questions,
-    choose_likes,
-    choose_wanted,
-    find_built_from,
-    find_chosen,
-    find_moved,
-    find_questions,
-)
 from nix_seed.flake.rules.frontier import Twin
 from nix_seed.formats.nix.store_path import Derivation, StorePath
 
@@ -93,7 +85,7 @@ def evaluate_twin(
 
 def evaluate_otherwise(
     nix: Nix, metadata: FlakeMetadata, arguments: Mapping[str, Any]
-) -> tuple[Questions, TwinAnswer | NixFailed | None]:
+) -> tuple[existence.Questions, TwinAnswer | NixFailed | None]:
     """Return what the flake's code asks of its files, and its outputs where the answer is another.
 
     The files are the flake's own, unaltered: what comes out otherwise, the answer alone decides.
@@ -116,7 +108,9 @@ def evaluate_otherwise(
     return questions, problem
 
 
-def choose_asked(questions: Questions, committed: bool = True) -> tuple[Questions, ...]:
+def choose_asked(
+    questions: existence.Questions, committed: bool = True
+) -> tuple[existence.Questions, ...]:
     """Return which of the *questions* to answer otherwise: all, or fewer where that fails."""
     # Other values may choose what is not there. A flake may take every directory for a package:
     # then no further ones are added. Then come those alone that are like what is there. Last, files
@@ -158,7 +152,10 @@ def compare(
     metadata: FlakeMetadata,
     known: frozenset[StorePath],
     answer: TwinAnswer | NixFailed,
-    otherwise: tuple[Questions, TwinAnswer | NixFailed | None] = (Questions(), None),
+    otherwise: tuple[existence.Questions, TwinAnswer | NixFailed | None] = (
+        existence.Questions(),
+        None,
+    ),
 ) -> Twin:
     """Read the answers; *known* is all that makes the flake's own outputs."""
     if isinstance(answer, NixFailed):
@@ -170,7 +167,7 @@ def compare(
     outcomes = [output.path for item in made_by for output in item.outputs.values()]
     made = frozenset(path for path in outcomes if path is not None)
     dated = frozenset(_dated(made_by, _marks(metadata)))
-    chosen = find_chosen(read, gone, come, OwnSource(metadata.source, nix.root))
+    chosen = existence.find_chosen(read, gone, come, OwnSource(metadata.source, nix.root))
     twin = Twin(answer.outputs, derivations, made, answer.inputs, dated=dated, chosen=chosen)
     twin = replace(twin, careful=answer.careful)
     questions, other = otherwise
@@ -181,7 +178,7 @@ def compare(
         return replace(twin, questions=questions, moved=moved, unanswered=reason)
     if other is not None:
         others = _only_derivations(other.derivations)
-        moved |= find_moved(read, both - others, others - both, both - derivations)
+        moved |= existence.find_moved(read, both - others, others - both, both - derivations)
     return replace(twin, questions=questions, moved=moved)
 
 
@@ -190,7 +187,9 @@ def _chosen_from_nothing(
 ) -> frozenset[StorePath]:
     """Return what is built from a source without files: a filter chose none of them yet."""
     empty = [path for path in paths if path.name[-4:] != ".drv" and is_empty(nix.root, path)]
-    return find_built_from(read, _only_derivations(paths), empty) if empty else frozenset()
+    return (
+        existence.find_built_from(read, _only_derivations(paths), empty) if empty else frozenset()
+    )
 
 
 def is_empty(root: Path, source: StorePath) -> bool:
@@ -242,7 +241,7 @@ def altered(
 
 
 def answered_otherwise(
-    source: Path, questions: Questions, tracked: Collection[str] | None = None
+    source: Path, questions: existence.Questions, tracked: Collection[str] | None = None
 ) -> AbstractContextManager[Path]:
     """Copy the tree at *source*, where what is asked for is there exactly if it was not."""
     return _copied(source, partial(_turn, questions=questions), lambda _, data: data, tracked)
@@ -280,14 +279,14 @@ def _add_files(tree: Path) -> None:
         Path(place, FURTHER_FILE).write_text("\n")
 
 
-def read_questions(source: Path, tracked: Collection[str] | None = None) -> Questions:
+def read_questions(source: Path, tracked: Collection[str] | None = None) -> existence.Questions:
     """Read what the Nix code of the tree at *source* asks of its files."""
     code = {}
     for name in _files(source) if tracked is None else tracked:
         path = source / name
         if name.endswith(".nix") and path.is_file() and not path.is_symlink():
             code[name] = path.read_text("utf-8", "replace")
-    questions = find_questions(code)
+    questions = existence.find_questions(code)
     return replace(questions, data=frozenset(filter(partial(_has_values, source), questions.data)))
 
 
@@ -302,7 +301,7 @@ def _has_values(source: Path, name: str) -> bool:
 _MOST_BYTES = 1 << 20
 
 
-def _turn(tree: Path, questions: Questions) -> None:
+def _turn(tree: Path, questions: existence.Questions) -> None:
     """Take away what is asked for and there, add what is not; one more file of each kind.
 
     What is read gets other values.
@@ -320,7 +319,7 @@ def _turn(tree: Path, questions: Questions) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(_EMPTY.get(path.suffix, "\n"))
     if questions.lists:
-        wanted = choose_wanted(questions, Path(FURTHER_FILE).stem)
+        wanted = existence.choose_wanted(questions, Path(FURTHER_FILE).stem)
         for number, (place, folders, files) in enumerate(list(os.walk(tree))):
             more = wanted if number * len(wanted) < _MOST_FILES else {}
             _add_likes(Path(place), (folders, files), questions, more)
@@ -330,12 +329,15 @@ _MOST_FILES = 10_000
 
 
 def _add_likes(
-    place: Path, there: tuple[list[str], list[str]], questions: Questions, wanted: Mapping[str, str]
+    place: Path,
+    there: tuple[list[str], list[str]],
+    questions: existence.Questions,
+    wanted: Mapping[str, str],
 ) -> None:
     """Add to a directory what is like the directories and files in it (*there*), and *wanted*."""
     folders, files = there
     names = {*folders, *files}
-    for further, name in choose_likes(files, names).items():
+    for further, name in existence.choose_likes(files, names).items():
         shutil.copy(place / name, place / further, follow_symlinks=False)
     for name, text in wanted.items():
         if os.path.lexists(place / name):
@@ -348,7 +350,7 @@ def _add_likes(
         return
     # Directories above come first: what is copied has none of these further files yet.
     own = [name for name in folders if not (place / name).is_symlink()]
-    for further, name in choose_likes(own, names).items():
+    for further, name in existence.choose_likes(own, names).items():
         shutil.copytree(place / name, place / further, symlinks=True)
     for name in questions.places if folders else {Path(FURTHER_FILE).stem, *questions.places}:
         if not os.path.lexists(place / name):

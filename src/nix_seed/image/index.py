@@ -10,7 +10,6 @@ from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
 from nix_seed.core.words import plural
 from nix_seed.formats.oci import manifest as oci
-from nix_seed.formats.oci.manifest import MediaType
 from nix_seed.formats.oci.reference import LayoutReference, Reference, check_tag
 from nix_seed.image.inspect import InspectedImage, inspect, read_config
 from nix_seed.image.push import check_images_publishable
@@ -151,9 +150,9 @@ def publish_index(
         tell(Stage("image", f"making sure that {target} has {reference}"))
         transfer(origin, root, store, jobs=stores.jobs)
     tell(Stage("index", f"publishing the index at {target}"))
-    stored = store.put_manifest(ready.body, MediaType.INDEX)
+    stored = store.put_manifest(ready.body, oci.MediaType.INDEX)
     for tag in tags:
-        store.put_manifest(ready.body, MediaType.INDEX, tag)
+        store.put_manifest(ready.body, oci.MediaType.INDEX, tag)
         tell(TagMoved(tag, stored.digest))
     return Indexed(stored, ready.members, tuple(tags))
 
@@ -181,7 +180,7 @@ def _read_all(
 
 def _member(reference: AnyReference, store: ImageStore, root: Fetched) -> Member:
     label = str(reference)
-    if root.descriptor.media_type != MediaType.MANIFEST:
+    if root.descriptor.media_type != oci.MediaType.MANIFEST:
         raise InputError(f"{label} is {root.descriptor.media_type}, not one system's image")
     manifest = oci.Manifest.parse(root.body, label)
     system = manifest.annotations.get(oci.ANNOTATION_SYSTEM)

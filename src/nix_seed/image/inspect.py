@@ -8,7 +8,6 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.values import dataclass
 from nix_seed.formats.oci import manifest as oci
-from nix_seed.formats.oci.manifest import MediaType
 from nix_seed.registry.open import AnyReference, Stores, fetch
 from nix_seed.registry.store import Fetched, ImageStore
 
@@ -65,7 +64,7 @@ def inspect(stores: Stores, reference: AnyReference) -> InspectedImage | Inspect
     """Read what *reference* names; ``CheckedFalse`` where a part of it is missing or wrong."""
     store = stores.open(reference)
     root = fetch(store, reference)
-    if root.descriptor.media_type != MediaType.INDEX:
+    if root.descriptor.media_type != oci.MediaType.INDEX:
         return _image(store, root, str(reference))
     index = oci.Index.parse(root.body, str(reference))
     images = []
@@ -80,7 +79,7 @@ def inspect(stores: Stores, reference: AnyReference) -> InspectedImage | Inspect
 
 def read_config(store: ImageStore, manifest: oci.Manifest, label: str) -> Mapping[str, Any]:
     """Return the image configuration, verified; ``InputError`` for an artifact that is no image."""
-    if manifest.config.media_type != MediaType.CONFIG:
+    if manifest.config.media_type != oci.MediaType.CONFIG:
         raise InputError(f"{label} is an artifact ({manifest.config.media_type}), not an image")
     if manifest.config.size > _LARGEST_CONFIG:
         raise CheckedFalse(f"{label}: a configuration of {manifest.config.size} bytes is refused")

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
-from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
@@ -243,8 +242,8 @@ def push(
     )
 
 
-def push_evidence(stores: Stores, source: AnyReference, target: Reference) -> int:
-    """Send all that is listed beside images and commits in the layout *source*; return how much.
+def push_evidence(stores: Stores, source: AnyReference, target: Reference) -> None:
+    """Send all that is listed beside images and commits in the layout *source*.
 
     Attestations, bills of materials and records of releases: what `nix-seed export` collected, or
     another tool's recursive copy. Manifests are told from one another by their digests alone.
@@ -258,7 +257,6 @@ def push_evidence(stores: Stores, source: AnyReference, target: Reference) -> in
     found = collect(origin, fetch(origin, source))
     subjects = {document.descriptor.digest for document in found.documents}
     subjects |= set(filter(None, map(oci.subject_listed, origin.list_tags())))
-    sent = 0
     for subject in sorted(subjects):
         for item in origin.referrers(subject):
             document = origin.get_manifest(item.digest)
@@ -269,8 +267,6 @@ def push_evidence(stores: Stores, source: AnyReference, target: Reference) -> in
                 if not repository.has_blob(blob.digest):
                     repository.take_blob(blob, partial(origin.open_blob, blob))
             repository.attach(document.body)
-            sent += 1
-    return sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +299,7 @@ def push_image(
     built = how.assemble(plan, upload)
     tell(Stage("publish", f"naming the image in {repository}"))
     config = built.documents.config
-    described = oci.Descriptor(oci.MediaType.CONFIG, Digest.of(config), len(config))
+    described = oci.Descriptor.of(oci.MediaType.CONFIG, config)
     if not repository.has_blob(described.digest):
         repository.push_blob(described, lambda: iter((config,)))
     wanted = () if tags is None else tuple(dict.fromkeys((*tags_of(plan.evaluated), *tags)))

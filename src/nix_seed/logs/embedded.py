@@ -20,13 +20,8 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, foreign
 from nix_seed.core.files import explained, locked, read_regular, unnamed, write_atomically
@@ -58,7 +53,7 @@ class LogKey:
         """Read the key; ``InputError`` unless it is that of *expected*."""
         text = read_regular(path)
         with foreign(f"{path} is not a private key in PEM", as_=InputError, quoted=False):
-            key = load_pem_private_key(text, None)
+            key = serialization.load_pem_private_key(text, None)
         if not isinstance(key, Ed25519PrivateKey):
             raise InputError(f"{path} is not an Ed25519 key")
         found = cls(key, expected.name)
@@ -73,7 +68,13 @@ class LogKey:
         """Write the key to *path*, readable by its owner only."""
         os.makedirs(path.parent, mode=0o700, exist_ok=True)
         with unnamed(path.parent, f"writing the log's key {path}") as file:
-            file.write(self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+            file.write(
+                self._key.private_bytes(
+                    serialization.Encoding.PEM,
+                    serialization.PrivateFormat.PKCS8,
+                    serialization.NoEncryption(),
+                )
+            )
             file.keep(path, 0o600)
 
     def sign(self, message: bytes) -> bytes:

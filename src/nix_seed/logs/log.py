@@ -14,7 +14,6 @@ from a tree seen before.
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any, NoReturn, Protocol
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.files import explained, locked, read_if_there, read_regular, write_atomically
+from nix_seed.core.parallel import in_parallel
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.statement import Envelope
 from nix_seed.formats.tlog import entry as tlog_entry
@@ -254,10 +254,7 @@ def read_tile(source: TileSource, tile: merkle.Tile) -> bytes:
 
 def read_tiles(source: TileSource, tiles: Sequence[merkle.Tile]) -> list[bytes]:
     """Return each of the tiles, several read at once."""
-    if len(tiles) < 2:
-        return [read_tile(source, tile) for tile in tiles]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(lambda tile: read_tile(source, tile), tiles))
+    return in_parallel(lambda tile: read_tile(source, tile), tiles, _AT_ONCE)
 
 
 class TileReader(OneLog):

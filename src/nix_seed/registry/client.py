@@ -191,9 +191,8 @@ class Repository(RepositoryBlobs):
 
     def _fetched(self, reply: Reply, label: str) -> store.Fetched:
         assert reply.body is not None
-        digest = Digest.of(reply.body)
         kind = http.document_type(reply.headers.get("Content-Type"), reply.body, label)
-        return store.Fetched(oci.Descriptor(kind, digest, len(reply.body)), reply.body)
+        return store.Fetched(oci.Descriptor.of(kind, reply.body), reply.body)
 
     def _ask(self, method: str, name: str | Digest, writing: bool) -> Reply | None:
         """Ask for a manifest in every way there is; None if it is not there.

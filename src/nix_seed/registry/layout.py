@@ -13,7 +13,7 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import field, replace
 from pathlib import Path
@@ -56,12 +56,11 @@ class ImageFiles:
 
     def descriptor(self, name: str | None = None) -> oci.Descriptor:
         """Describe the manifest, for an index, under the tag *name*."""
-        text = self.manifest.dump()
-        return oci.Descriptor(
+        named = {} if name is None else {REF_NAME: name}
+        return oci.Descriptor.of(
             oci.MediaType.MANIFEST,
-            Digest.of(text),
-            len(text),
-            annotations=dict(self.annotations) | ({} if name is None else {REF_NAME: name}),
+            self.manifest.dump(),
+            annotations=dict(self.annotations) | named,
             platform=self.platform,
         )
 
@@ -206,14 +205,7 @@ class Layout:
                 before = index_members(fetched, f"oci:{self.directory}:{tag}")
                 after = edit(before)
                 if after != before:
-                    body = oci.Index(after).dump()
-                    said = {REF_NAME: tag}
-                    changed[tag] = (
-                        oci.Descriptor(
-                            oci.MediaType.INDEX, Digest.of(body), len(body), annotations=said
-                        ),
-                        body,
-                    )
+                    changed[tag] = _index_at(tag, after)
             self._put_all(changed.values())
         return frozenset(changed)
 
@@ -224,13 +216,7 @@ class Layout:
             self._put(described, text)
             others = (item for item in self.referrers(subject) if item.digest != described.digest)
             merged = sorted((*others, described), key=lambda item: item.digest)
-            body = oci.Index(tuple(merged)).dump()
-            tag = {REF_NAME: oci.fallback_tag(subject)}
-            listed = oci.Descriptor(
-                oci.MediaType.INDEX, Digest.of(body), len(body), annotations=tag
-            )
-            self._put(listed, body)
-            self._list(listed)
+            self._put_all([_index_at(oci.fallback_tag(subject), merged)])
 
     def referrers(self, subject: Digest) -> tuple[oci.Descriptor, ...]:
         """Return what the subject's fallback tag lists, unjudged."""
@@ -337,6 +323,12 @@ def check_folders(directory: Path) -> None:
                 f"{folder} is a link, and nothing is written to where it leads",
                 hint="someone put it there: look at it, and remove it",
             )
+
+
+def _index_at(tag: str, members: Iterable[oci.Descriptor]) -> tuple[oci.Descriptor, bytes]:
+    """Return the index of *members* that *tag* is to name, described and in bytes."""
+    body = oci.Index(tuple(members)).dump()
+    return oci.Descriptor.of(oci.MediaType.INDEX, body, annotations={REF_NAME: tag}), body
 
 
 def _ours(path: Path) -> bool:

@@ -7,8 +7,6 @@ the manifest says what it is and what it is beside. Nor is the manifest: what it
 bytes.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
@@ -28,7 +26,7 @@ class Held:
     """The first *size* bytes of a blob, already here; *state* has hashed them."""
 
     size: int = 0
-    state: _Hash = field(default_factory=hashlib.sha256)
+    state: "_Hash" = field(default_factory=hashlib.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +149,8 @@ def referrer_entry(body: bytes) -> tuple[Descriptor, Digest]:
     manifest = Manifest.parse(body, "the referrer to be stored")
     if manifest.subject is None:
         raise InputError("the manifest to be attached names no subject")
-    entry = Descriptor(
-        MediaType.MANIFEST,
-        Digest.of(body),
-        len(body),
-        annotations=manifest.annotations,
-        artifact_type=manifest.kind,
-    )
-    return entry, manifest.subject.digest
+    said = {"annotations": manifest.annotations, "artifact_type": manifest.kind}
+    return Descriptor.of(MediaType.MANIFEST, body, **said), manifest.subject.digest
 
 
 _BUNDLES = "application/vnd.dev.sigstore.bundle"

@@ -90,92 +90,6 @@ class Walked:
         return found
 
 
-def walk_ledger(
-    by: Sequence[Verifiers],
-    places: Sequence[ImageStore],
-    repository: str,
-) -> Walked:
-    """Walk the ledger of *repository* from its beginning.
-
-    *by* has the policy in force, and after it earlier ones: a record is one if a promoter of any
-    signed it. Those of earlier policies need not promote any more: what comes after their records
-    still has to name them.
-
-    A record is reached only through all it says it comes after being there: one that names what is
-    not reachable is not part of the walk. So that a long chain takes a few steps, and not one for
-    each record, the commits that have tags are looked up at once, and so is all they lead to.
-    """
-    listed: dict[Digest, Record] = {}
-    standing: set[Digest] = set()
-    claimed: dict[Digest, Digest] = {}
-    lies: dict[str, None] = {}
-    unchecked: dict[str, None] = {}
-    unread: dict[str, None] = {}
-    first = promotion.first_key(repository)
-    ahead = [first, *_tagged(places)]
-    asked = set(ahead)
-    while ahead:
-        beside = gather(places, ahead)
-        claimed |= _claimed(beside, repository)
-        for each in by:
-            step = judge_ledger(beside, each)
-            lies |= dict.fromkeys(step.lies)
-            unchecked |= dict.fromkeys(step.unchecked)
-            unread |= dict.fromkeys(step.unread)
-            ours = [r for r in step.records if r.predicate.repository == repository]
-            listed = {r.digest: r for r in ours} | listed
-            standing |= {r.digest for r in ours if stands(r, each.policy)}
-        ahead = [digest for digest in listed if digest not in asked]
-        asked.update(ahead)
-    records = _reached(listed, first)
-    after = {digest for record in records for digest in record.predicate.previous}
-    heads = sorted(r.digest for r in records if r.digest not in after)
-    missing = by[0].policy.accepts.keys() - {each.policy.digest for each in by[1:]}
-    return Walked(
-        records,
-        tuple(heads),
-        tuple(lies),
-        tuple(unchecked),
-        tuple(unread),
-        frozenset(standing),
-        {each: at for each, at in claimed.items() if each not in listed and at in missing},
-    )
-
-
-@dataclass(slots=True)
-class LedgerWalk:
-    """The ledger that a promotion of *commit* is to be added to; read once, where it is needed."""
-
-    by: Sequence[Verifiers]
-    places: Sequence[ImageStore]
-    repository: str
-    commit: Commit
-    _walked: Walked | None = None
-
-    def walked(self) -> Walked:
-        """Return all of it; raises where it is not whole, for a record must name what is before."""
-        if self._walked is not None:
-            return self._walked
-        tell(Stage("ledger", "reading the ledger"))
-        walked = walk_ledger(self.by, self.places, self.repository)
-        if walked.lies:
-            raise CheckedFalse(walked.lies[0], hint="`nix-seed audit` shows the evidence")
-        before = f"what the ledger holds before {self.commit}"
-        if walked.unread:
-            raise CouldNotCheck(
-                f"{before}: {walked.unread[0]}",
-                hint="nothing was published; run the same command again",
-            )
-        for record, policy in walked.strange.items():
-            raise CouldNotCheck(
-                f"{before}: {record} may be a record by the policy {policy}, which is accepted, "
-                "and whose promoters are not known",
-                hint="nothing was published; name the file of that policy: --policy-history",
-            )
-        self._walked = walked
-        return walked
-
-
 def _reached(listed: Mapping[Digest, Record], first: Digest) -> tuple[Record, ...]:
     """Return the records that *first* leads to, each after all that it comes after."""
     reached = {first}
@@ -230,6 +144,53 @@ class LoggedLedger:
         """The repository whose releases these are."""
         return self.repository
 
+    def walk(self) -> Walked:
+        """Walk the ledger from its beginning.
+
+        Records of earlier policies need not be promoted any more: what comes after them still has
+        to name them.
+
+        A record is reached only through all it says it comes after being there: one that names
+        what is not reachable is not part of the walk. So that a long chain takes a few steps, and
+        not one for each record, the commits that have tags are looked up at once, and so is all
+        they lead to.
+        """
+        listed: dict[Digest, Record] = {}
+        standing: set[Digest] = set()
+        claimed: dict[Digest, Digest] = {}
+        lies: dict[str, None] = {}
+        unchecked: dict[str, None] = {}
+        unread: dict[str, None] = {}
+        first = promotion.first_key(self.repository)
+        ahead = [first, *_tagged(self.places)]
+        asked = set(ahead)
+        while ahead:
+            beside = gather(self.places, ahead)
+            claimed |= _claimed(beside, self.repository)
+            for each in self.by:
+                step = judge_ledger(beside, each)
+                lies |= dict.fromkeys(step.lies)
+                unchecked |= dict.fromkeys(step.unchecked)
+                unread |= dict.fromkeys(step.unread)
+                ours = [r for r in step.records if r.predicate.repository == self.repository]
+                listed = {r.digest: r for r in ours} | listed
+                standing |= {r.digest for r in ours if stands(r, each.policy)}
+            ahead = [digest for digest in listed if digest not in asked]
+            asked.update(ahead)
+        records = _reached(listed, first)
+        after = {digest for record in records for digest in record.predicate.previous}
+        heads = sorted(r.digest for r in records if r.digest not in after)
+        missing = self.by[0].policy.accepts.keys() - {each.policy.digest for each in self.by[1:]}
+        return Walked(
+            records,
+            tuple(heads),
+            tuple(lies),
+            tuple(unchecked),
+            tuple(unread),
+            frozenset(standing),
+            {each: at for each, at in claimed.items() if each not in listed and at in missing},
+        )
+
     def by_commit(self, commit_key: Digest) -> tuple[LedgerEntry, ...]:
         """Return what is listed by the commit; more than one root is an alarm."""
         listed = gather(self.places, [commit_key])
@@ -252,7 +213,7 @@ class LoggedLedger:
 
     def records(self) -> list[Record]:
         """Return every record that stands and that the first one leads to, in order."""
-        walked = walk_ledger(self.by, self.places, self.repository)
+        walked = self.walk()
         self._check(walked.lies, walked.unchecked)
         return [each for each in walked.records if each.digest in walked.standing]
 
@@ -264,6 +225,38 @@ class LoggedLedger:
             raise CheckedFalse(reason, hint="`nix-seed audit` shows the evidence")
         for reason in unchecked:
             raise CouldNotCheck(f"what the ledger of {self.repository} holds: {reason}")
+
+
+@dataclass(slots=True)
+class LedgerWalk:
+    """The *ledger* that a promotion of *commit* is to be added to; read once, where needed."""
+
+    ledger: LoggedLedger
+    commit: Commit
+    _walked: Walked | None = None
+
+    def walked(self) -> Walked:
+        """Return all of it; raises where it is not whole, for a record must name what is before."""
+        if self._walked is not None:
+            return self._walked
+        tell(Stage("ledger", "reading the ledger"))
+        walked = self.ledger.walk()
+        if walked.lies:
+            raise CheckedFalse(walked.lies[0], hint="`nix-seed audit` shows the evidence")
+        before = f"what the ledger holds before {self.commit}"
+        if walked.unread:
+            raise CouldNotCheck(
+                f"{before}: {walked.unread[0]}",
+                hint="nothing was published; run the same command again",
+            )
+        for record, policy in walked.strange.items():
+            raise CouldNotCheck(
+                f"{before}: {record} may be a record by the policy {policy}, which is accepted, "
+                "and whose promoters are not known",
+                hint="nothing was published; name the file of that policy: --policy-history",
+            )
+        self._walked = walked
+        return walked
 
 
 def _entry(record: Record) -> LedgerEntry:

@@ -1,7 +1,5 @@
 """What is refused before anything is attested; also without what attesting an image loads."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 from nix_seed.core.errors import InputError

@@ -19,7 +19,7 @@ from nix_seed.image.index import ReadyIndex, prepare_index, publish_index
 from nix_seed.logs.log import Log
 from nix_seed.registry.store import ImageStore
 from nix_seed.release.earlier import Precedents, check_hidden_dissent
-from nix_seed.release.ledger import LedgerWalk
+from nix_seed.release.ledger import LedgerWalk, LoggedLedger
 from nix_seed.release.records import attach_documents, attach_outputs, attach_record, has_documents
 from nix_seed.release.rules import tree
 from nix_seed.release.rules.record import Record, failed_checks, stands
@@ -122,7 +122,9 @@ class _Promotion:
         self._signing = signing
         self._promoter = _promoter(by.policy, signing.signer)
         self._repository = _releases(by.policy)
-        self._ledger = LedgerWalk((by, *earlier), self._places, self._repository, commit)
+        self._ledger = LedgerWalk(
+            LoggedLedger((by, *earlier), self._places, self._repository), commit
+        )
         self._notices: list[str] = []
         self._outputs: tree.ReleasedOutputs | None = None
 

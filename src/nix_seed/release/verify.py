@@ -28,14 +28,7 @@ from nix_seed.release.records import (
 from nix_seed.release.rules import answer, record
 from nix_seed.release.rules.tree import Vote
 from nix_seed.release.verifiers import Verifiers
-from nix_seed.trust.attestations import (
-    Listings,
-    agreement_of,
-    attestations,
-    detail_dissents,
-    gather,
-    troubles_of,
-)
+from nix_seed.trust import attestations as attached
 from nix_seed.trust.rules import claims as judging
 from nix_seed.trust.rules.policy import LoggedAt
 from nix_seed.trust.rules.quorum import QuorumResult, evaluate_quorum
@@ -70,7 +63,7 @@ def verify_image(by: Verifiers, reference: AnyReference, query: Query) -> answer
         found = inspect(by.stores, reference.at(root.descriptor.digest))
         images = _chosen(found, query)
     # What lies beside a commit is asked for by each of its images, and by its promotion.
-    beside = Listings((store, *(by.stores.open(each) for each in query.evidence)))
+    beside = attached.Listings((store, *(by.stores.open(each) for each in query.evidence)))
     answers = tuple(
         _verify_one(by, beside, image, query, root.descriptor.digest) for image in images
     )
@@ -110,13 +103,14 @@ def _chosen(found: InspectedImage | InspectedIndex, query: Query) -> tuple[Inspe
 
 
 def _verify_one(
-    by: Verifiers, beside: Listings, image: InspectedImage, query: Query, root: Digest
+    by: Verifiers, beside: attached.Listings, image: InspectedImage, query: Query, root: Digest
 ) -> answer.ImageVerification:
     tell(Stage("verify", f"verifying {image.reference}"))
     policy, trust = by.policy, by.builders
     here = beside.of(image.digest)
     findings = {
-        each.text: judging.examine(each.place, each.text, trust) for each in attestations(here)
+        each.text: judging.examine(each.place, each.text, trust)
+        for each in attached.attestations(here)
     }
     if query.commit is not None:
         chosen = judging.AttestedCommits((query.commit,))
@@ -127,19 +121,19 @@ def _verify_one(
     # What builders say of the commit lies beside their own images, which may be other ones: those
     # are the dissents.
     elsewhere = beside.of(*(commit.key for commit in chosen.commits))
-    for each in attestations(elsewhere):
+    for each in attached.attestations(elsewhere):
         if each.text not in findings:
             findings[each.text] = judging.examine(each.place, each.text, trust)
     doubts = doubt_logs(findings.values(), by.watch)
     claims = judging.claims_of(findings.values(), policy, doubts.distrusted)
     quorums = tuple(
-        evaluate_quorum(policy, agreement_of(image, commit), claims, by.now)
+        evaluate_quorum(policy, attached.agreement_of(image, commit), claims, by.now)
         for commit in chosen.commits
     )
     lies = (*here.lies, *elsewhere.lies)
     troubles = (
-        *troubles_of(here),
-        *troubles_of(elsewhere),
+        *attached.troubles_of(here),
+        *attached.troubles_of(elsewhere),
         *(Trouble(Fate.FALSE, reason) for reason in (*lies, *doubts.split.values())),
         *(trouble for log, trouble in doubts.watched.items() if log not in doubts.split),
     )
@@ -161,7 +155,7 @@ def _verify_one(
         findings=tuple(findings.values()),
         troubles=troubles,
         quorums=quorums,
-        dissents=detail_dissents(beside.stores, image, quorums),
+        dissents=attached.detail_dissents(beside.stores, image, quorums),
         depth=depth,
         fate=fate,
         reason=reason,
@@ -169,7 +163,7 @@ def _verify_one(
     )
 
 
-def _released(beside: Listings, root: Digest) -> frozenset[Commit]:
+def _released(beside: attached.Listings, root: Digest) -> frozenset[Commit]:
     """Return the commits of what is listed as a record of *root*, an index; nothing is verified."""
     records = (Unverified.read(each.text) for each in beside.of(root).attestations)
     return frozenset(each.promotion.commit for each in records if each and each.promotion)
@@ -208,7 +202,7 @@ def verify_commit(by: Verifiers, reference: AnyReference, query: Query) -> answe
             hint="add [[promoters]] and quorum.promoters, or verify an image by its reference",
         )
     places = (reference, *query.evidence)
-    beside = Listings(tuple(by.stores.open(each) for each in places))
+    beside = attached.Listings(tuple(by.stores.open(each) for each in places))
     found = judge_ledger(beside.of(commit.key), by)
     ours = (each for each in found.records if each.predicate.commit == commit)
     records = [each for each in ours if record.stands(each, policy)]
@@ -352,13 +346,15 @@ def _named(
                 continue
             if tagged is not None:
                 found[system][tagged.digest] = None
-    beside = gather(places, [commit.key])
+    beside = attached.gather(places, [commit.key])
     for each in beside.attestations:
         said = Unverified.read(each.text)
         if said and (build := said.build) and build.system in found:
             found[build.system][build.image_digest] = None
     untold = [(Fate.FALSE, reason) for reason in beside.lies]
-    untold += [(Fate.UNCHECKED, e.reason) for e in troubles_of(beside) if e.fate is Fate.UNCHECKED]
+    untold += [
+        (Fate.UNCHECKED, e.reason) for e in attached.troubles_of(beside) if e.fate is Fate.UNCHECKED
+    ]
     named = {system: tuple(digests) for system, digests in found.items()}
     return named, {system: [*reasons, *untold] for system, reasons in unread.items()}
 

@@ -9,7 +9,6 @@ from typing import Final, Literal, NamedTuple, TypeVar
 
 from nix_seed.core import errors
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import NixSeedError
 from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
 from nix_seed.flake.nix import Nix
@@ -107,7 +106,7 @@ def _image(
                 continue
             found = choose_system(place, listed, system)
             manifest = Manifest.parse(found.body, f"{place}@{found.descriptor.digest}")
-        except NixSeedError:
+        except errors.NixSeedError:
             continue
         return found.descriptor.digest, {each.digest: each.size for each in manifest.layers}
     return None

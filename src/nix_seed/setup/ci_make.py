@@ -13,7 +13,6 @@ from nix_seed.formats.oci.reference import Reference
 from nix_seed.image import plan as planning
 from nix_seed.image.build import Assembly, Built, Destination, store_image
 from nix_seed.image.layer_cache import LayerCache, LayerRecords
-from nix_seed.image.plan import Base, Plan
 from nix_seed.image.push import check_publishable, push_image
 from nix_seed.image.read.spec import RemoteSeed, open_seed_image
 from nix_seed.image.read.unpack import private_cache
@@ -73,7 +72,7 @@ def make_seed(job: SeedJob, evaluated: Evaluated) -> SeedResult:
     return made if job.publication is None else _publish(job, made, plan, how)
 
 
-def _base(job: SeedJob, lock: SeedLock | None, system: str) -> Base | None:
+def _base(job: SeedJob, lock: SeedLock | None, system: str) -> planning.Base | None:
     """Return the seed that *lock* names, whose layers are kept.
 
     What is published must be what everyone makes, and needs it. Who only builds, a fork that
@@ -116,7 +115,7 @@ def _prove(job: SeedJob, built: Built, place: Destination) -> tuple[Proof | None
     return proof, None
 
 
-def _publish(job: SeedJob, made: SeedResult, plan: Plan, how: Assembly) -> SeedResult:
+def _publish(job: SeedJob, made: SeedResult, plan: planning.Plan, how: Assembly) -> SeedResult:
     """Send what the registry lacks of the layers just made, attest the image, and name it."""
     publication, remote = job.publication, job.remote
     assert publication is not None
@@ -144,7 +143,7 @@ def _compare(last: RemoteSeed, built: Built) -> LastSeed:
     return LastSeed(last.name, len(kept), sum(kept), diff)
 
 
-def _why_refused(plan: Plan, repository: Reference) -> Iterator[str]:
+def _why_refused(plan: planning.Plan, repository: Reference) -> Iterator[str]:
     """Yield why *repository* would not be sent this seed: a pull request is the time to know."""
     try:
         check_publishable(plan.spec, repository, plan.licences.problem)

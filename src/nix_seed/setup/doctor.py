@@ -14,6 +14,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -41,33 +42,6 @@ from nix_seed.use.engines.containers import why_no_start
 from nix_seed.use.engines.mounted import why_not_mounted
 from nix_seed.use.macos_store import Machine
 
-
-def read_clock(
-    url: str,
-    patience: Patience,
-    *,
-    plain: frozenset[str] = frozenset(),
-    ca_file: str | None = None,
-) -> diagnosis.Reading | None:
-    """Ask *url* for anything; its ``Date`` (RFC 9110, 6.6.1) tells, whatever else it answers.
-
-    None where it does not say. Half of the way there and back is taken for the way back.
-    """
-    transport = Transport(patience, os.environ, plain=plain, ca_file=ca_file)
-    before = datetime.now(UTC)
-    answer = transport.send("HEAD", url, {})
-    after = datetime.now(UTC)
-    date = answer.headers.get("Date")
-    answer.close()
-    try:
-        there = parsedate_to_datetime(date or "")
-    except ValueError:
-        return None
-    if there.tzinfo is None:
-        there = there.replace(tzinfo=UTC)
-    return diagnosis.Reading(url.split("/")[2], before + (after - before) / 2, there)
-
-
 # Its builder is a part of Nix, so that no sandbox can hide it; the output is an empty directory.
 _BUILD = """derivation {{
   name = "nix-seed-doctor";
@@ -79,7 +53,7 @@ _BUILD = """derivation {{
 }}"""
 
 
-def settings_of(nix: Nix) -> dict[str, str]:
+def _settings_of(nix: Nix) -> dict[str, str]:
     """Return Nix's settings; where commands are still experimental, that they are off shows."""
     environment = os.environ | {"LC_ALL": "C.UTF-8", "NIX_PAGER": "cat"}
     program = str(nix.bin_dir / "nix") if nix.bin_dir else "nix"
@@ -93,7 +67,7 @@ def settings_of(nix: Nix) -> dict[str, str]:
     return read_settings(nix) | {"experimental-features": ""}
 
 
-def try_build(nix: Nix) -> Path:
+def _try_build(nix: Nix) -> None:
     """Build something new and empty, and delete it; ``NixFailed`` where builds do not work."""
     doing = "building an empty directory"
     expression = _BUILD.format(uuid.uuid4())
@@ -101,7 +75,6 @@ def try_build(nix: Nix) -> Path:
     path = nix.run("nix-build", arguments, doing).strip()
     # Left for the garbage collector where somebody uses it, which nobody does.
     subprocess.run(["nix-store", "--delete", "--quiet", path], capture_output=True, check=False)
-    return Path(path)
 
 
 # Whoever asks a doctor is there, and waits.
@@ -180,11 +153,22 @@ def _log(log: PolicyLog, policy: Policy, reach: Reach, readings: _Readings) -> D
 
 
 def _read_clock(url: str, readings: _Readings, reach: Reach) -> None:
-    """Add the time at *url* to *readings*, if it is told there."""
+    """Add the time at *url* to *readings*: the ``Date`` of any answer (RFC 9110, 6.6.1), if told.
+
+    Half of the way there and back is taken for the way back.
+    """
     plain = frozenset(reach.registries) if reach.stores.plain_http else frozenset[str]()
-    found = read_clock(url, _PATIENCE, plain=plain, ca_file=reach.stores.ca_file)
-    if found is not None:
-        readings.append(found)
+    transport = Transport(_PATIENCE, os.environ, plain=plain, ca_file=reach.stores.ca_file)
+    before = datetime.now(UTC)
+    answer = transport.send("HEAD", url, {})
+    after = datetime.now(UTC)
+    date = answer.headers.get("Date")
+    answer.close()
+    with suppress(ValueError):
+        there = parsedate_to_datetime(date or "")
+        there = there if there.tzinfo is not None else there.replace(tzinfo=UTC)
+        middle = before + (after - before) / 2
+        readings.append(diagnosis.Reading(url.split("/")[2], middle, there))
 
 
 def _credentials(reach: Reach) -> Iterator[Diagnosis]:
@@ -319,7 +303,7 @@ def _nix(setup: Setup) -> Iterator[Diagnosis]:
     yield diagnosis.judge_nix_version(nix.version())
     yield from _checked("nix", "settings", _settings, setup)
     try:
-        try_build(nix)
+        _try_build(nix)
     except Exception as error:
         yield _no_build(error)
     else:
@@ -327,7 +311,7 @@ def _nix(setup: Setup) -> Iterator[Diagnosis]:
 
 
 def _settings(setup: Setup) -> Iterator[Diagnosis]:
-    settings = settings_of(setup.nix)
+    settings = _settings_of(setup.nix)
     hook = settings.get("build-hook", "nix").split(" ")[0]
     linux = setup.system.startswith("linux")
     yield from diagnosis.judge_settings(settings, linux=linux, hook_exists=_is_program(hook))

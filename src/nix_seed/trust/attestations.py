@@ -8,10 +8,7 @@ The image's facts and dissenters' images are gathered with them. What the store 
 the user's input.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import field, replace
 from types import MappingProxyType
@@ -26,6 +23,7 @@ from nix_seed.core.errors import (
     caught,
     of_store,
 )
+from nix_seed.core.parallel import in_parallel
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Trouble
 from nix_seed.formats.intoto import bundle as intoto
@@ -261,7 +259,7 @@ def _cosign_layers(store: ImageStore, tag: str) -> tuple[Descriptor, ...]:
 
 
 def _put(store: ImageStore, text: bytes, media_type: str) -> Descriptor:
-    blob = Descriptor(media_type, Digest.of(text), len(text))
+    blob = Descriptor.of(media_type, text)
     if not store.has_blob(blob.digest):
         store.take_blob(blob, lambda held: iter((text[held.size :],)))
     return blob
@@ -332,13 +330,9 @@ class Lookup(NamedTuple):
     cosign: bool = True
 
 
-def discover_all(work: Sequence[Lookup]) -> Iterator[Discovered]:
-    """Yield what each list of *work* has, in its order. Never raises."""
-    if len(work) < _MANY:
-        yield from map(_discover, work)
-        return
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        yield from pool.map(_discover, work)
+def discover_all(work: Sequence[Lookup]) -> list[Discovered]:
+    """Return what each list of *work* has, in its order. Never raises."""
+    return in_parallel(_discover, work, 1 if len(work) < _MANY else _AT_ONCE)
 
 
 def _discover(each: Lookup) -> Discovered:
@@ -387,7 +381,7 @@ def detail_dissents(
     return tuple(_detail(stores, ours, each) for each in dissents.values())
 
 
-def _detail(stores: Sequence[ImageStore], ours: Spec | str, dissent: Dissent) -> DissentDetail:
+def _detail(stores: Sequence[ImageStore], ours: "Spec | str", dissent: Dissent) -> DissentDetail:
     who, said = dissent.builder.id, dissent.claim.predicate
     if isinstance(ours, str):
         return DissentDetail(who, said.image_digest, None, ours)
@@ -401,7 +395,7 @@ def _detail(stores: Sequence[ImageStore], ours: Spec | str, dissent: Dissent) ->
     return DissentDetail(who, said.image_digest, compare_specs(ours, theirs))
 
 
-def _spec(stores: Sequence[ImageStore], digest: Digest, largest: int | None = None) -> Spec | str:
+def _spec(stores: Sequence[ImageStore], digest: Digest, largest: int | None = None) -> "Spec | str":
     """Return the spec of the image *digest*, or why there is none to compare."""
     # Only here: agreement, the usual answer, needs no layer and none of what reads them.
     from nix_seed.image.read.spec import LARGEST_SPEC, read_seed

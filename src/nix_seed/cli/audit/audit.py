@@ -13,6 +13,7 @@ from nix_seed.cli import options as shared
 from nix_seed.cli.command import FILE, option, progress, seed_command, together
 from nix_seed.cli.say import answer, error_lines, say
 from nix_seed.core.errors import NixSeedError
+from nix_seed.core.files import write_output
 from nix_seed.core.words import members, plural
 from nix_seed.formats.oci.reference import parse_reference
 
@@ -193,7 +194,6 @@ def command(**options: Any) -> None:
 
 
 def _write_page(path: Path, found: AuditReport, now: datetime) -> None:
-    from nix_seed.core.files import write_output
     from nix_seed.report.page.audit import audit_page
 
     try:

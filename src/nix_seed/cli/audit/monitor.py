@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from nix_seed.cli.command import option, seed_command
 from nix_seed.cli.options import json_option, state_of, stores_of
 from nix_seed.cli.say import error_lines, manner, say
 from nix_seed.core.errors import CouldNotCheck
+from nix_seed.core.processes import call_hook
 
 if TYPE_CHECKING:
     from nix_seed.audit.monitor import Round
@@ -101,10 +103,6 @@ def _tell(this: Round) -> None:
 
 
 def _hook(command: str | None) -> Callable[[AuditFinding], None]:
-    import shlex
-
-    from nix_seed.core.processes import call_hook
-
     try:
         words = shlex.split(command or "")
     except ValueError as error:

@@ -9,6 +9,7 @@ from nix_seed.cli.command import FILE, option, progress, seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of, trusted, verify_options
 from nix_seed.cli.say import answer
 from nix_seed.core.events import Stage, tell
+from nix_seed.core.files import write_output
 from nix_seed.formats.oci.reference import parse_reference
 
 
@@ -24,7 +25,6 @@ def command(**options: Any) -> None:
     Commit the file: builds take what it names for their base, and consumers use it. Where there is
     a trust.toml, what is pinned must verify by it first.
     """
-    from nix_seed.core.files import write_output
     from nix_seed.image.index import make_lock
 
     stores, reference = stores_of(options), parse_reference(options["reference"])

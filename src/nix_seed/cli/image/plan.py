@@ -12,11 +12,11 @@ from nix_seed.cli.say import answer, manner, note, say, say_table
 from nix_seed.core.errors import InputError
 from nix_seed.core.safe_text import safe_line
 from nix_seed.core.words import human_size, members, plural, shortened
+from nix_seed.formats.nix.store_path import StorePath
 
 if TYPE_CHECKING:
     from nix_seed.flake.evaluate import Evaluation
     from nix_seed.flake.nix import Nix
-    from nix_seed.formats.nix.store_path import StorePath
     from nix_seed.image.plan import Plan
     from nix_seed.image.rules.changes import Culprit, PlanDiff
     from nix_seed.image.rules.partition.plan import Group

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import progress, seed_command
 from nix_seed.cli.say import answer, columns, manner, say, table
+from nix_seed.core.processes import current_system
 from nix_seed.core.safe_text import safe_line
 from nix_seed.core.words import members
+from nix_seed.formats.nix.store_path import StorePath
 
 if TYPE_CHECKING:
-    from nix_seed.formats.nix.store_path import StorePath
     from nix_seed.image.rules.spec import Spec
     from nix_seed.licences.licences import Licences
     from nix_seed.licences.rules.judge import Judged
@@ -52,7 +53,6 @@ def command(**options: Any) -> None:
 
 
 def _of_image(reference: AnyReference, options: dict[str, Any]) -> None:
-    from nix_seed.core.processes import current_system
     from nix_seed.image.read.spec import open_seed_image
     from nix_seed.sbom.sbom import attached_licences
 

@@ -6,6 +6,7 @@ import click
 
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import jobs_option, json_option, registry_options, stores_of
+from nix_seed.cli.registry.push import transferred_json, transferred_text
 from nix_seed.cli.say import answer
 from nix_seed.core.errors import InputError
 from nix_seed.formats.oci.reference import LayoutReference, parse_reference
@@ -24,7 +25,6 @@ def command(**options: Any) -> None:
     Every byte is checked against its digest before it gets a name. The next try goes on from where
     an interrupted one was.
     """
-    from nix_seed.cli.registry.push import transferred_json, transferred_text
     from nix_seed.registry.transfer import pull
 
     target = parse_reference(options["target"])

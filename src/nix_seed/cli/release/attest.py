@@ -1,7 +1,5 @@
 """``nix-seed attest``."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,11 +12,11 @@ from nix_seed.cli.trust.options import attester_of, signer_of, signing_options
 from nix_seed.core.files import cache_directory
 from nix_seed.core.words import members
 from nix_seed.formats.oci.reference import parse_reference
+from nix_seed.release.attester import Attester, SourceTree
 
 if TYPE_CHECKING:
     from nix_seed.registry.open import AnyReference
     from nix_seed.release.attest import Attested
-    from nix_seed.release.attester import Attester, SourceTree
 
 
 @seed_command("attest")
@@ -46,8 +44,6 @@ def command(**options: Any) -> None:
 
 def statement_of(options: dict[str, Any]) -> tuple[SourceTree, Attester]:
     """Return of what, and by whom, *options* want a statement; nothing is asked or sent for it."""
-    from nix_seed.release.attester import SourceTree
-
     sboms = sboms_of(options["sboms"])
     signer = signer_of(options["key"], options["sigstore"])
     attester = attester_of(signer, options["builder"], options["policy_file"], sboms)
@@ -56,7 +52,7 @@ def statement_of(options: dict[str, Any]) -> tuple[SourceTree, Attester]:
 
 
 def state(
-    reference: AnyReference, tree: SourceTree, attester: Attester, options: dict[str, Any]
+    reference: "AnyReference", tree: SourceTree, attester: Attester, options: dict[str, Any]
 ) -> None:
     """Attest the image and print what was stated."""
     from nix_seed.image.layer_cache import LayerCache
@@ -74,7 +70,7 @@ def state(
     answer(_json(done), _lines(done))
 
 
-def _json(done: Attested) -> dict[str, Any]:
+def _json(done: "Attested") -> dict[str, Any]:
     return members(done, "image", "signer", "logs") | {
         "predicate": done.predicate.to_json(),
         "referrers": [str(each.digest) for each in done.referrers],
@@ -82,7 +78,7 @@ def _json(done: Attested) -> dict[str, Any]:
     }
 
 
-def _lines(done: Attested) -> list[str]:
+def _lines(done: "Attested") -> list[str]:
     said = done.predicate
     paths = said.paths
     dirty = " (dirty: no quorum counts this)" if said.source.dirty else ""

@@ -8,6 +8,7 @@ import click
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of
 from nix_seed.cli.say import answer
+from nix_seed.core.words import human_size, members, plural
 from nix_seed.formats.oci.reference import parse_reference
 
 
@@ -22,7 +23,6 @@ def command(**options: Any) -> None:
 
     `nix-seed verify IMAGE --offline DIR` then needs no network; the policy stays the verifier's.
     """
-    from nix_seed.core.words import human_size, members, plural
     from nix_seed.release.export import export
 
     with progress():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +12,12 @@ from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.say import answer, say
 from nix_seed.cli.trust.options import key_option, signer_of, sigstore_option
+from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.core.words import members
 from nix_seed.formats.oci.reference import parse_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from nix_seed.core.digests import Digest
     from nix_seed.formats.intoto.statement import Commit
     from nix_seed.registry.open import AnyReference
     from nix_seed.release.promote import ChooseOutputs, Promoted

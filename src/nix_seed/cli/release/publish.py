@@ -8,25 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.options import (
-    json_option,
-    made_options,
-    registry_options,
-    store_option,
-    stores_of,
-)
+from nix_seed.cli.image.build import command as build
+from nix_seed.cli.image.build import repository_of
 from nix_seed.cli.release.attest import state, statement_of
 from nix_seed.cli.say import manner, say
 from nix_seed.cli.sbom.sbom import sbom_option
 from nix_seed.cli.trust.options import signing_options
 from nix_seed.core.errors import InputError
+from nix_seed.core.processes import current_system
 from nix_seed.formats.oci.reference import LayoutReference, parse_reference
+from nix_seed.release.attester import Attester, SourceTree
 
 if TYPE_CHECKING:
     from nix_seed.image.push import Pushed
     from nix_seed.registry.open import AnyReference, Stores
-    from nix_seed.release.attester import Attester, SourceTree
 
 
 @seed_command("publish")
@@ -37,13 +34,13 @@ if TYPE_CHECKING:
     default=".",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
 )
-@made_options
+@shared.made_options
 @option("--builder ID", "This builder's id in the policy [the signer's].")
 @signing_options
 @sbom_option
-@store_option
-@registry_options
-@json_option
+@shared.store_option
+@shared.registry_options
+@shared.json_option
 def command(reference: str, **options: Any) -> None:
     """Build the checkout in DIR, store its image as IMAGE, and attest that.
 
@@ -52,13 +49,11 @@ def command(reference: str, **options: Any) -> None:
     registry it gets its tags last: whoever finds it by a name finds its builder's word as well.
     Images to build in, and images to ship, go to repositories of their own.
     """
-    from nix_seed.cli.image.build import command as build
-
     ctx = click.get_current_context()
     target = parse_reference(reference)
     tree, attester = _prepare(target, options)
-    shared = {name: options[name] for name in ("attr", "store")}
-    shared |= {name: options[name] for name in _REGISTRY}
+    passed = {name: options[name] for name in ("attr", "store")}
+    passed |= {name: options[name] for name in _REGISTRY}
     where = (
         {"output": Path(target.directory), "tag": target.tag}
         if isinstance(target, LayoutReference)
@@ -69,7 +64,7 @@ def command(reference: str, **options: Any) -> None:
     if asked.json:
         asked.parts = []
     how = {"system": options["system"], "kind": options["kind"], "no_reuse": True}
-    pushed = ctx.invoke(build, flake=flake, **how, **where, **shared)
+    pushed = ctx.invoke(build, flake=flake, **how, **where, **passed)
     image = parse_reference(pushed.reference) if pushed else target
     state(image, tree, attester, options)
     tags = _name(pushed, reference, options) if pushed else ()
@@ -83,7 +78,6 @@ def command(reference: str, **options: Any) -> None:
 
 def _prepare(target: AnyReference, options: dict[str, Any]) -> tuple[SourceTree, Attester]:
     """Refuse, before anything is built, all that can be known to fail after it."""
-    from nix_seed.core.processes import current_system
     from nix_seed.formats.intoto.statement import is_commit
     from nix_seed.registry.open import check_writable
     from nix_seed.release.preflight import prepare_attest
@@ -97,7 +91,7 @@ def _prepare(target: AnyReference, options: dict[str, Any]) -> tuple[SourceTree,
             hint="publish under another name, such as dev; nix-seed promote gives this one",
         )
     tree, attester = statement_of(options)
-    system, stores = options["system"] or current_system(), stores_of(options)
+    system, stores = options["system"] or current_system(), shared.stores_of(options)
     with progress(quiet=False):
         ready = prepare_attest(tree, attester, system)
         check_writable(stores, target)
@@ -124,7 +118,6 @@ def _check_alone(stores: Stores, named: AnyReference, kind: str) -> None:
 
 
 def _name(pushed: Pushed, reference: str, options: dict[str, Any]) -> Sequence[str]:
-    from nix_seed.cli.image.build import repository_of
     from nix_seed.image.request import name_image, tags_of
 
     repository, target = repository_of(options, reference)

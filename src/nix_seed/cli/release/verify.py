@@ -11,6 +11,7 @@ import click
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.say import answer, say
+from nix_seed.core.processes import current_system
 from nix_seed.core.words import human_size, members, plain, plural
 from nix_seed.formats.oci.reference import LayoutReference, parse_reference
 
@@ -320,7 +321,6 @@ def _output(
     by: Verifiers, places: Sequence[AnyReference], found: Verification, options: dict[str, Any]
 ) -> OutputLeaf:
     """Return the output that was asked for, for --system or this machine's system."""
-    from nix_seed.core.processes import current_system
     from nix_seed.outputs.promoted import promoted_output
 
     system = options["system"] or current_system()

@@ -1,7 +1,5 @@
 """``nix-seed report``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +8,8 @@ import click
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import FILE, option, progress, seed_command
 from nix_seed.cli.say import answer
+from nix_seed.core.files import write_output
+from nix_seed.core.processes import current_system
 from nix_seed.formats.oci.reference import parse_reference
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ def command(**options: Any) -> None:
     says so. The page is no check: exit 0 means that it was written; `nix-seed verify` answers with
     its exit code.
     """
-    from nix_seed.core.files import write_output
     from nix_seed.release.rules.answer import about
     from nix_seed.report.page.document import report_page
     from nix_seed.report.page.trust import verdict
@@ -71,8 +70,7 @@ def _check(options: dict[str, Any]) -> None:
         raise click.UsageError("--attr is of a flake: name the --flake")
 
 
-def _request(options: dict[str, Any]) -> ReportRequest:
-    from nix_seed.core.processes import current_system
+def _request(options: dict[str, Any]) -> "ReportRequest":
     from nix_seed.release.load import load_policy
     from nix_seed.release.verify import Query
     from nix_seed.report.report import ReportRequest

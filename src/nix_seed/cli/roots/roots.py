@@ -14,11 +14,12 @@ from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.say import answer
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.events import Stage, tell
+from nix_seed.core.processes import current_system
 from nix_seed.core.words import human_size, members, plain, plural
+from nix_seed.formats.nix.store_path import StorePath
 
 if TYPE_CHECKING:
     from nix_seed.flake.nix import Nix
-    from nix_seed.formats.nix.store_path import StorePath
     from nix_seed.roots.roots import RootsReport
     from nix_seed.roots.rules.policy import Binary, RootsJudgement, RootsPolicy
     from nix_seed.roots.rules.roots import Roots
@@ -74,7 +75,6 @@ def _policy(text: str) -> RootsPolicy:
 
 
 def _roots(nix: Nix, options: dict[str, Any]) -> tuple[Roots, tuple[StorePath, ...]]:
-    from nix_seed.core.processes import current_system
     from nix_seed.flake.evaluate import evaluate_flake
     from nix_seed.image.read.spec import open_seed_image
     from nix_seed.roots import roots
@@ -114,8 +114,6 @@ def _judge(policy: RootsPolicy | None, verdict: RootsJudgement | None) -> None:
 
 def _way(roots: Roots, text: str) -> tuple[StorePath, ...]:
     """Find the path that *text* names: in full, or by a part of exactly one path's name."""
-    from nix_seed.formats.nix.store_path import StorePath
-
     if text.startswith("/"):
         return roots.why(StorePath.containing(text))
     known = {*roots.makers, *(end.path for end in roots.ends)}

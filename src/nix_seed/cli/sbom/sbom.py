@@ -15,7 +15,8 @@ from nix_seed.cli.say import manner, say
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError, NixSeedError
 from nix_seed.core.events import Stage, tell
-from nix_seed.core.files import cache_directory
+from nix_seed.core.files import cache_directory, write_output
+from nix_seed.core.processes import current_system
 from nix_seed.formats.oci.reference import LayoutReference
 
 if TYPE_CHECKING:
@@ -78,8 +79,6 @@ def command(what: str, form: Format, output: Path | None, **options: Any) -> Non
     if output is None:
         sys.stdout.buffer.write(text)
         return
-    from nix_seed.core.files import write_output
-
     write_output(output, text)
     if manner().json:
         say({"output": str(output), "format": form, "size": len(text)})
@@ -101,7 +100,6 @@ def _check(what: str, is_flake: bool, options: dict[str, Any]) -> None:
 
 
 def _opened(reference: AnyReference, options: dict[str, Any]) -> SeedImage:
-    from nix_seed.core.processes import current_system
     from nix_seed.image.read.spec import open_seed_image
 
     return open_seed_image(

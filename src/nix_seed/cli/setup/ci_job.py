@@ -17,12 +17,14 @@ import click
 from nix_seed.cli.say import error_lines
 from nix_seed.cli.setup.ci_machine import take_secrets
 from nix_seed.cli.trust.key import PASSPHRASE
+from nix_seed.cli.trust.options import why_stranger
 from nix_seed.core.errors import InputError, NixSeedError
 from nix_seed.core.events import Stage, listening
 from nix_seed.core.values import dataclass
 from nix_seed.flake.checkout import DEFAULT_POLICY, Login, find_line
 from nix_seed.flake.rules.nix_log import NixSaid, NixWork
 from nix_seed.formats.oci.reference import Reference
+from nix_seed.image.request import Request
 from nix_seed.image.rules.partition.plan import check_budget
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.errors import Denied
@@ -32,7 +34,6 @@ from nix_seed.setup.rules.ci_inputs import Decision, evaluate_event, parse_seed_
 from nix_seed.setup.rules.ci_words import build_summary, find_mismatches, verbatim
 
 if TYPE_CHECKING:
-    from nix_seed.image.request import Request
     from nix_seed.release.load import LoadedPolicy
     from nix_seed.trust.github import GitHubStore
     from nix_seed.trust.sign import Signer
@@ -149,8 +150,6 @@ class CiJob:
 
     def request(self) -> Request:
         """Return the request for the seed of the flake."""
-        from nix_seed.image.request import Request
-
         layers = self.options["layers"] or "64"
         if not layers.isascii() or not layers.isdigit():
             raise InputError(f"layers is {layers!r}, which is no number")
@@ -205,8 +204,6 @@ class CiJob:
         """Return why this job, a fork's for one, is rightly none that the policy knows."""
         if signer is None or self.policy is None:
             return None
-        from nix_seed.cli.trust.options import why_stranger
-
         return why_stranger(signer, self.policy.policy, self.decision)
 
     def explain(self, error: NixSeedError, *, writes: bool = False) -> str | None:

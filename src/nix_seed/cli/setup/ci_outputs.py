@@ -1,7 +1,5 @@
 """The input ``outputs`` of CI steps: a seed's job keeps what it builds, and ``use`` serves it."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import tempfile
@@ -10,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from nix_seed.cli.options import state_directory
+from nix_seed.cli.outputs.options import branch_at_hand
 from nix_seed.cli.setup.ci_job import CiJob
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
 from nix_seed.core.files import cache_directory, explained
@@ -35,8 +34,8 @@ def wanted(job: CiJob) -> bool:
 
 
 def keep_outputs(
-    job: CiJob, publication: Publication | None, result: SeedResult
-) -> OutputsResult | None:
+    job: CiJob, publication: "Publication | None", result: "SeedResult"
+) -> "OutputsResult | None":
     """Build the project's outputs in its seed, and keep what is new, where that is asked.
 
     Who may not publish neither builds nor keeps. Seeds are as good without: whatever goes wrong is
@@ -48,7 +47,6 @@ def keep_outputs(
         reason = _NO_POLICY if job.policy is None else "nobody signs them: signing is none"
         job.host.annotate("notice", "Outputs are not kept", reason)
         return None
-    from nix_seed.cli.outputs.options import branch_at_hand
     from nix_seed.release.load import verifiers_of
     from nix_seed.setup.ci_outputs import OutputsJob
 

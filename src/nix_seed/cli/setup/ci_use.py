@@ -12,7 +12,6 @@ from nix_seed.cli.setup.ci_outputs import SERVED_AT, ServedOutputs, serve_output
 from nix_seed.cli.setup.ci_report import use_summary
 from nix_seed.core import processes
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
-from nix_seed.core.processes import current_system
 from nix_seed.core.verdict import Fate
 from nix_seed.flake.checkout import parents_of
 from nix_seed.flake.nix import OFFLINE, Nix
@@ -23,6 +22,7 @@ from nix_seed.registry.store import Fetched
 from nix_seed.setup import ci_host
 from nix_seed.setup.ci_use import Actions, NotPromoted, SeedSearch, Used
 from nix_seed.setup.rules.ci_inputs import parse_list, parse_names, parse_switch
+from nix_seed.use.mount import linux
 
 if TYPE_CHECKING:
     from nix_seed.release.rules.answer import Verification
@@ -57,7 +57,7 @@ def _use(job: CiJob) -> Used:
     for name in ("offline", "eager", "complete"):
         parse_switch(job.options[name] or "false", name)
     named = job.options["reference"]
-    system = current_system()
+    system = processes.current_system()
     search = SeedSearch(
         job.stores,
         Nix(),
@@ -154,9 +154,7 @@ def fill(
 
 def _mounted_by_root(job: CiJob, image: AnyReference, arguments: list[str]) -> Hydrated | None:
     """Have root mount *image* in a store that stays ours; None where it has to be unpacked."""
-    from nix_seed.use.mount.linux import why_not_here
-
-    if why_not_here() is not None:
+    if linux.why_not_here() is not None:
         return None
     try:
         return _by_root(job, ["mount", str(image), "--json", "--no-verify", *arguments])

@@ -1,7 +1,5 @@
 """``nix-seed doctor``."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,13 +11,14 @@ from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.say import LEAST, columns, hanging, manner, say, say_styled
 from nix_seed.core.files import cache_directory
+from nix_seed.core.processes import current_system
 from nix_seed.core.safe_text import safe_line
 from nix_seed.core.words import plural
 from nix_seed.formats.oci.reference import parse_reference
+from nix_seed.setup.rules.diagnosis import Diagnosis, Health, exit_code
 
 if TYPE_CHECKING:
     from nix_seed.setup.doctor import Reach
-    from nix_seed.setup.rules.diagnosis import Diagnosis
 
 # Yellow letters are not legible on a light terminal.
 _STYLES: dict[str, dict[str, Any]] = {
@@ -58,8 +57,6 @@ def command(image: str | None, verbose: bool, **options: Any) -> None:
     Every failure comes with its fix; nothing is changed. Exit 0: all is well, or only warnings.
     1: something was checked and is false. 3: something could not be checked.
     """
-    from nix_seed.setup.rules.diagnosis import exit_code
-
     if image is None and (options["ways"] or options["system"]):
         raise click.UsageError("--engine and --system are for an IMAGE")
     with progress(quiet=True):
@@ -81,7 +78,7 @@ def _machine(options: dict[str, Any]) -> Sequence[Diagnosis]:
     return check_setup(setup)
 
 
-def _reach(options: dict[str, Any]) -> Reach:
+def _reach(options: dict[str, Any]) -> "Reach":
     from nix_seed.setup.doctor import Reach
 
     policy = shared.policy_used(options, Path())
@@ -89,7 +86,6 @@ def _reach(options: dict[str, Any]) -> Reach:
 
 
 def _image(image: str, options: dict[str, Any]) -> Sequence[Diagnosis]:
-    from nix_seed.core.processes import current_system
     from nix_seed.registry.transfer import open_here
     from nix_seed.setup.doctor_image import check_image
 
@@ -104,8 +100,6 @@ def _image(image: str, options: dict[str, Any]) -> Sequence[Diagnosis]:
 
 
 def _counts(found: Sequence[Diagnosis]) -> dict[str, int]:
-    from nix_seed.setup.rules.diagnosis import Health
-
     return {outcome.value: sum(each.outcome is outcome for each in found) for outcome in Health}
 
 

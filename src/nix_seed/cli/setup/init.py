@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ from nix_seed.cli.options import json_option
 from nix_seed.cli.say import answer, columns, folded, manner, say_styled
 from nix_seed.core.errors import InputError
 from nix_seed.core.safe_text import safe_line
+from nix_seed.core.version import __version__
+from nix_seed.core.words import plural
 
 if TYPE_CHECKING:
     from nix_seed.setup.init import InitPlan, InitRequest
@@ -85,7 +88,6 @@ def command(directory: Path, yes: bool, dry_run: bool, **options: Any) -> None:
 
 
 def _request(directory: Path, options: dict[str, Any]) -> InitRequest:
-    from nix_seed.core.version import __version__
     from nix_seed.setup.init import InitRequest
 
     return InitRequest(
@@ -132,8 +134,6 @@ def _coloured(line: str) -> str:
 
 
 def _count(changes: Sequence[FileChange]) -> str:
-    from nix_seed.core.words import plural
-
     return f"{'this' if len(changes) == 1 else 'these'} {plural(len(changes), 'file')}"
 
 
@@ -151,8 +151,6 @@ def _end(plan: InitPlan, *, written: bool) -> Iterator[str]:
 
 def _shell_word(prefix: str) -> str:
     """Name the flake's directory as one stands at the repository's top."""
-    import shlex
-
     return shlex.quote(f"./{prefix.rstrip('/')}") if prefix else "."
 
 

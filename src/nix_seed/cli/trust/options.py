@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from nix_seed.cli.command import EXISTING_FILE, option, together
 from nix_seed.cli.options import policy_option
 from nix_seed.cli.trust.key import PASSPHRASE
+from nix_seed.release.attester import Attester, builder_of
 
 if TYPE_CHECKING:
-    from nix_seed.release.attester import Attester
     from nix_seed.sbom.sbom import Format
     from nix_seed.setup.rules.ci_inputs import Decision
     from nix_seed.trust.rules.policy import Policy
@@ -41,7 +41,6 @@ def attester_of(
     Without a *policy_file* it is the one in this directory, if there is one.
     """
     from nix_seed.flake.checkout import DEFAULT_POLICY
-    from nix_seed.release.attester import Attester, builder_of
     from nix_seed.release.load import load_policy
     from nix_seed.trust.sign import open_logs
 

@@ -51,6 +51,11 @@ class Descriptor(Declared):
     platform: Platform | None = field(default=None, metadata=at(omit=True))
     artifact_type: str | None = field(default=None, metadata=at(omit=True))
 
+    @classmethod
+    def of(cls, media_type: str, body: bytes, **more: Any) -> Self:
+        """Name *body* by its digest and size; *more* are further fields."""
+        return cls(media_type, Digest.of(body), len(body), **more)
+
 
 @dataclass(frozen=True, slots=True)
 class _Head(Declared):

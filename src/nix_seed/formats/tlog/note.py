@@ -9,12 +9,10 @@ Ed25519 keys that are points of small order are refused: one signature under suc
 many messages, and nobody needs a secret to make it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, Literal, Self
 
@@ -107,12 +105,7 @@ class Note:
         """Return the note's bytes."""
         return f"{self.text}\n{''.join(map(str, self.signatures))}".encode()
 
-    def signed_also(self, more: Iterable[NoteSignature]) -> Self:
-        """Return the note with *more* signatures after its own, none of them twice."""
-        added = (signature for signature in more if signature not in self.signatures)
-        return type(self)(self.text, (*self.signatures, *dict.fromkeys(added)))
-
-    def signatures_of(self, key: NoteKey) -> tuple[NoteSignature, ...]:
+    def signatures_of(self, key: "NoteKey") -> tuple[NoteSignature, ...]:
         """Return what says it was made by *key*."""
         said = (key.name, key.key_id)
         return tuple(each for each in self.signatures if (each.name, each.key_id) == said)

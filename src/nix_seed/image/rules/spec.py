@@ -10,8 +10,6 @@ the paths in the image, and the spec itself. All three are pure functions of the
 layers.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
@@ -31,7 +29,6 @@ from nix_seed.formats.nix.nar import nar_hash_of_file
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.formats.oci import manifest as oci
 from nix_seed.formats.oci import tar
-from nix_seed.formats.oci.manifest import MediaType
 from nix_seed.image.rules.contents import dump_contents
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.image.rules.partition.plan import Group
@@ -258,7 +255,7 @@ def build_image(spec: Spec, layers: Sequence[tuple[oci.Descriptor, DiffID]]) -> 
     tiers = [group.tier for group in spec.layers] + [CONTAINER_TIER]
     config = canonical_json.dumps(_config(spec, platform, tiers, [diff for _, diff in layers]))
     manifest = oci.Manifest(
-        config=oci.Descriptor(MediaType.CONFIG, Digest.of(config), len(config)),
+        config=oci.Descriptor.of(oci.MediaType.CONFIG, config),
         layers=tuple(
             oci.Descriptor(layer.media_type, layer.digest, layer.size, {oci.ANNOTATION_TIER: tier})
             for (layer, _), tier in zip(layers, tiers, strict=True)

@@ -11,8 +11,6 @@
 A rule that cannot be judged, because a file is not here, is neither kept nor broken.
 """
 
-from __future__ import annotations
-
 import re
 import tomllib
 from collections.abc import Sequence

@@ -18,16 +18,8 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Fate
+from nix_seed.formats.intoto import statement as intoto
 from nix_seed.formats.intoto.bundle import LARGEST_BUNDLE, Bundle, Certificate
-from nix_seed.formats.intoto.statement import (
-    BUILD_TYPE,
-    PAYLOAD_TYPE,
-    STATEMENT_V1,
-    BuildPredicate,
-    Envelope,
-    Statement,
-    check_build,
-)
 from nix_seed.logs.rules.entry import LogTrust, check_of_keys
 from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey, check_no_root, read_identity
 
@@ -119,8 +111,8 @@ class Expected:
     """
 
     subject: Digest | None
-    predicate_types: Collection[str] | None = (BUILD_TYPE,)
-    statement_types: Collection[str] = (STATEMENT_V1,)
+    predicate_types: Collection[str] | None = (intoto.BUILD_TYPE,)
+    statement_types: Collection[str] = (intoto.STATEMENT_V1,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +127,8 @@ class Verdict:
     ground: Ground
     reason: str
     signer: SignedBy | None = None
-    statement: Statement | None = None
-    predicate: BuildPredicate | None = None
+    statement: intoto.Statement | None = None
+    predicate: intoto.BuildPredicate | None = None
     bundle: Bundle | None = None
 
     def __post_init__(self) -> None:
@@ -221,7 +213,7 @@ def _certified(
     return trusted
 
 
-def _envelope(bundle: Bundle, label: str) -> Envelope:
+def _envelope(bundle: Bundle, label: str) -> intoto.Envelope:
     envelope = bundle.dsse_envelope
     if envelope is None:
         raise Refused(Ground.NO_ENVELOPE, f"{label} signs an artifact and states nothing about it")
@@ -229,35 +221,37 @@ def _envelope(bundle: Bundle, label: str) -> Envelope:
         raise Refused(
             Ground.MALFORMED, f"{label} has {len(envelope.signatures)} signatures, not one"
         )
-    if envelope.payload_type != PAYLOAD_TYPE:
+    if envelope.payload_type != intoto.PAYLOAD_TYPE:
         raise Refused(
             Ground.PAYLOAD_TYPE,
-            f"{label}: its payload is of type {envelope.payload_type!r}, not {PAYLOAD_TYPE}",
+            f"{label}: its payload is of type {envelope.payload_type!r}, not {intoto.PAYLOAD_TYPE}",
         )
     return envelope
 
 
 def _statement(
-    envelope: Envelope, expected: Expected, label: str
-) -> tuple[Statement, BuildPredicate | None]:
+    envelope: intoto.Envelope, expected: Expected, label: str
+) -> tuple[intoto.Statement, intoto.BuildPredicate | None]:
     """Read what was signed, and of a build statement the predicate.
 
     Only a build's image is its subject: narHash and commit are for finding it.
     """
     with _refused(Ground.STATEMENT):
-        statement = Statement.parse(envelope.payload, label, expected.statement_types)
+        statement = intoto.Statement.parse(envelope.payload, label, expected.statement_types)
     kind, wanted = statement.predicate_type, expected.predicate_types
     if wanted is not None and kind not in wanted:
         said = f"predicateType is {kind!r}, not {' or '.join(sorted(wanted))}"
         raise Refused(Ground.PREDICATE_TYPE, f"{label}: {said}")
-    if kind != BUILD_TYPE:
+    if kind != intoto.BUILD_TYPE:
         if expected.subject is not None and not statement.names(expected.subject):
             raise Refused(Ground.SUBJECT, f"{label} is not about {expected.subject}")
         return statement, None
-    if statement.statement_type != STATEMENT_V1:
-        raise Refused(Ground.STATEMENT, f"{label}: {BUILD_TYPE} needs _type {STATEMENT_V1}")
+    if statement.statement_type != intoto.STATEMENT_V1:
+        raise Refused(
+            Ground.STATEMENT, f"{label}: {intoto.BUILD_TYPE} needs _type {intoto.STATEMENT_V1}"
+        )
     with _refused(Ground.PREDICATE):
-        predicate = check_build(statement, label)
+        predicate = intoto.check_build(statement, label)
     if expected.subject not in (None, predicate.image_digest):
         about = f"{label} is about {predicate.image_digest}, not {expected.subject}"
         raise Refused(Ground.SUBJECT, about)

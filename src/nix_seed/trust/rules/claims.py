@@ -21,14 +21,7 @@ from nix_seed.formats.intoto.bundle import Certificate
 from nix_seed.formats.intoto.statement import Agreement, BuildPredicate, Commit
 from nix_seed.formats.tlog.note import SignedCheckpoint
 from nix_seed.image.rules.changes import SpecDifference
-from nix_seed.trust.rules.bundle import (
-    BundleCheck,
-    Expected,
-    Ground,
-    Trust,
-    Verdict,
-    evaluate_bundle,
-)
+from nix_seed.trust.rules import bundle
 from nix_seed.trust.rules.policy import (
     Builder,
     LogFindings,
@@ -200,33 +193,40 @@ class Finding:
 
     name: str
     place: str
-    verdict: Verdict
+    verdict: bundle.Verdict
     logs: LogFindings
 
 
-def trust_of(policy: Policy, certificates: BundleCheck | None) -> Trust:
+def trust_of(policy: Policy, certificates: bundle.BundleCheck | None) -> bundle.Trust:
     """Return whose signatures *policy* lets one look at; *certificates* judges keyless ones."""
     signers = (each.signer for each in policy.builders)
-    return Trust.in_signers(signers, certificates, log_trust(policy))
+    return bundle.Trust.in_signers(signers, certificates, log_trust(policy))
 
 
-_ANY_BUILD = Expected(subject=None)
+_ANY_BUILD = bundle.Expected(subject=None)
 
 
-def examine(place: str, text: bytes, trust: Trust, expected: Expected = _ANY_BUILD) -> Finding:
+def examine(
+    place: str, text: bytes, trust: bundle.Trust, expected: bundle.Expected = _ANY_BUILD
+) -> Finding:
     """Judge one bundle's bytes. Never raises: what goes wrong inside is *could not check*.
 
     Which image it is about is left to the quorum, which must see dissents as well.
     """
     name = f"bundle {hashlib.sha256(text).hexdigest()[:12]}"
-    verdict = evaluate_bundle(text, trust, expected, name)
+    verdict = bundle.evaluate_bundle(text, trust, expected, name)
     if not verdict.verified or verdict.bundle is None or verdict.signer is None:
         return Finding(name, place, verdict, LogFindings())
     try:
         logs = judge_logs(verdict.bundle, verdict.signer, name, trust.logs)
     except Exception as error:
         reason = f"{name}: an unexpected {type(error).__name__} in judging its logs: {error}"
-        return Finding(name, place, Verdict(Fate.UNCHECKED, Ground.INTERNAL, reason), LogFindings())
+        return Finding(
+            name,
+            place,
+            bundle.Verdict(Fate.UNCHECKED, bundle.Ground.INTERNAL, reason),
+            LogFindings(),
+        )
     return Finding(name, place, verdict, logs)
 
 
