@@ -6,6 +6,8 @@ Everything goes to standard error. The clock ticks by a signal, not by a thread:
 threads may not fork workers.
 """
 
+from __future__ import annotations
+
 import os
 import signal
 import sys

@@ -1,5 +1,7 @@
 """The same work for many items, by several threads."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from typing import TypeVar

@@ -6,6 +6,8 @@ read is read at one block, final by the policy, that all of them know by the sam
 Sends transactions: bounded in what they may cost, and waited for until they are final.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import field
@@ -88,7 +90,7 @@ class Nodes:
         return self._one(f"block {number}", found)
 
     @contextmanager
-    def view(self, address: str, since: int = 0) -> "Iterator[View]":
+    def view(self, address: str, since: int = 0) -> Iterator[View]:
         """Give a view of the contract at the newest final block, and see that it stayed.
 
         *since* is the block that it was deployed in.

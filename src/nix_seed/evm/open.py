@@ -1,5 +1,7 @@
 """Opens the contract that a policy names; the libraries it needs are imported only then."""
 
+from __future__ import annotations
+
 import importlib.util
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,7 @@ def require_evm() -> None:
             )
 
 
-def open_ledger(spec: "LedgerSpec") -> "EvmLedger":
+def open_ledger(spec: LedgerSpec) -> EvmLedger:
     """Return the ledger *spec*, for reading: who publishes names an account besides."""
     require_evm()
     from nix_seed.evm.contract import Contract, EvmLedger

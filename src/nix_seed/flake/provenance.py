@@ -5,6 +5,8 @@ name their path, or an object by path; flat members that have kept their names. 
 Nix works here is told beside that.
 """
 
+from __future__ import annotations
+
 import json
 import os
 from collections import Counter
@@ -58,7 +60,7 @@ def nix_facts(nix: Nix) -> NixFacts:
     )
 
 
-def _origin(info: "Provenance", signed: Signers) -> str:
+def _origin(info: Provenance, signed: Signers) -> str:
     if info.ultimate:
         return "built"
     if info.addressed:

@@ -5,6 +5,8 @@ without this user's files, and with nothing but its own directory to write to. I
 while, with all that it started. Where there can be no sandbox, it is not run.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 import signal

@@ -3,6 +3,8 @@
 A previous image, given by name or by ``seed.lock``, has its layers kept.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -27,7 +29,7 @@ from nix_seed.registry.open import AnyReference, Stores
 from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
 
 
-def open_base(stores: Stores, reference: AnyReference, system: str) -> "Base":
+def open_base(stores: Stores, reference: AnyReference, system: str) -> Base:
     """Read the spec of the image that *reference* names; of an index, *system*'s."""
     return Base(str(reference), open_seed_image(stores, reference, system).spec)
 
@@ -41,7 +43,7 @@ def read_lock(nix: Nix, flake: FlakeMetadata) -> SeedLock | None:
     return SeedLock.parse(text, f"{LOCK_NAME} of {flake.url}")
 
 
-def locked_base(stores: Stores, lock: SeedLock, system: str) -> "Base | None":
+def locked_base(stores: Stores, lock: SeedLock, system: str) -> Base | None:
     """Open the image that *lock* pins for *system*; ``CheckedFalse`` if it is another than stated.
 
     None where the lock does not speak of the system.

@@ -1,5 +1,7 @@
 """From a reference to the store that holds it: a layout on disk or a registry's repository."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
 from dataclasses import field
@@ -40,7 +42,7 @@ class Stores:
     patience: Patience | None = None
     ca_file: str | None = None
     jobs: int = JOBS
-    _sessions: "dict[str, Session]" = field(default_factory=dict, repr=False)
+    _sessions: dict[str, Session] = field(default_factory=dict, repr=False)
 
     def open(
         self, reference: AnyReference, *, create: bool = False, mount_from: tuple[str, ...] = ()
@@ -51,14 +53,14 @@ class Stores:
             return LayoutStore(Layout.create(directory) if create else Layout.open(directory))
         return self.repository(reference, mount_from)
 
-    def repository(self, reference: Reference, mount_from: tuple[str, ...] = ()) -> "Repository":
+    def repository(self, reference: Reference, mount_from: tuple[str, ...] = ()) -> Repository:
         """Open the repository of *reference*; nothing is asked yet."""
         # Only here: layouts on disk need no HTTP, whose library takes a while to import.
         from nix_seed.registry.client import Repository
 
         return Repository(self.session(reference.registry), reference, mount_from)
 
-    def session(self, host: str) -> "Session":
+    def session(self, host: str) -> Session:
         """Return what speaks to the registry *host*."""
         from nix_seed.registry.session import Session
 

@@ -7,6 +7,8 @@ the manifest says what it is and what it is beside. Nor is the manifest: what it
 bytes.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
@@ -26,7 +28,7 @@ class Held:
     """The first *size* bytes of a blob, already here; *state* has hashed them."""
 
     size: int = 0
-    state: "_Hash" = field(default_factory=hashlib.sha256)
+    state: _Hash = field(default_factory=hashlib.sha256)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """What is refused before anything is attested; also without what attesting an image loads."""
 
+from __future__ import annotations
+
 from datetime import UTC, datetime
 
 from nix_seed.core.errors import InputError

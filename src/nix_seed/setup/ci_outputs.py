@@ -4,6 +4,8 @@ What the policy's builders built before is taken, not built. The seed is a publi
 whoever takes an output can tell what it was built in.
 """
 
+from __future__ import annotations
+
 import contextlib
 import time
 from collections.abc import Callable, Sequence
@@ -51,7 +53,7 @@ class OutputsJob:
     accepted: Sequence[str] = ()
     ref: str | None = None
 
-    def make(self) -> "OutputsResult":
+    def make(self) -> OutputsResult:
         """Build all packages and checks, take what is kept, and keep what was built.
 
         Raises ``CouldNotCheck`` where they do not build, or nothing here runs images.

@@ -8,6 +8,8 @@ The image's facts and dissenters' images are gathered with them. What the store 
 the user's input.
 """
 
+from __future__ import annotations
+
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, replace
@@ -381,7 +383,7 @@ def detail_dissents(
     return tuple(_detail(stores, ours, each) for each in dissents.values())
 
 
-def _detail(stores: Sequence[ImageStore], ours: "Spec | str", dissent: Dissent) -> DissentDetail:
+def _detail(stores: Sequence[ImageStore], ours: Spec | str, dissent: Dissent) -> DissentDetail:
     who, said = dissent.builder.id, dissent.claim.predicate
     if isinstance(ours, str):
         return DissentDetail(who, said.image_digest, None, ours)
@@ -395,7 +397,7 @@ def _detail(stores: Sequence[ImageStore], ours: "Spec | str", dissent: Dissent) 
     return DissentDetail(who, said.image_digest, compare_specs(ours, theirs))
 
 
-def _spec(stores: Sequence[ImageStore], digest: Digest, largest: int | None = None) -> "Spec | str":
+def _spec(stores: Sequence[ImageStore], digest: Digest, largest: int | None = None) -> Spec | str:
     """Return the spec of the image *digest*, or why there is none to compare."""
     # Only here: agreement, the usual answer, needs no layer and none of what reads them.
     from nix_seed.image.read.spec import LARGEST_SPEC, read_seed

@@ -5,6 +5,8 @@ that of the largest seen by earlier verifications, which is kept on disk. An inc
 says nothing of that: a log can prove one thing to one reader, and the contrary to another.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -47,7 +49,7 @@ class LogDoubts:
         return (*self.split.values(), *false)
 
 
-def doubt_logs(findings: Collection[Finding], watch: "LogWatch | None") -> LogDoubts:
+def doubt_logs(findings: Collection[Finding], watch: LogWatch | None) -> LogDoubts:
     """Hold the logs that *findings* bring entries of to what they sign, and to what they showed."""
     return LogDoubts(find_split_views(findings), {} if watch is None else watch.judge(findings))
 

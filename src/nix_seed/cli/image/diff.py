@@ -1,5 +1,7 @@
 """``nix-seed diff``."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +44,7 @@ def command(**options: Any) -> None:
     click.get_current_context().exit(0 if found.same else 1)
 
 
-def _lines(found: "ImageDiff") -> Iterator[str]:
+def _lines(found: ImageDiff) -> Iterator[str]:
     yield f"A {found.digests[0]}"
     yield f"B {found.digests[1]}"
     if found.same:
@@ -61,7 +63,7 @@ def _lines(found: "ImageDiff") -> Iterator[str]:
         yield f"seed.json: {member} differs"
 
 
-def _file_lines(found: "PathFiles") -> Iterator[str]:
+def _file_lines(found: PathFiles) -> Iterator[str]:
     if found.trouble is not None:
         yield f"  files not compared: {found.trouble}"
     for file in found.files:
@@ -74,7 +76,7 @@ def _file_lines(found: "PathFiles") -> Iterator[str]:
         yield from (f"  | {line}" for line in found.report.splitlines())
 
 
-def _json(found: "ImageDiff") -> dict[str, Any]:
+def _json(found: ImageDiff) -> dict[str, Any]:
     sides = {"a": "ours", "b": "theirs"}
     return members(found, "same", images="digests", members="spec.members") | {
         "layers": [members(each, "position", "tier", **sides) for each in found.layers],

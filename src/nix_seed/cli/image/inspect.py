@@ -1,5 +1,7 @@
 """``nix-seed inspect``."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +40,7 @@ def command(**options: Any) -> None:
     answer(value | {"images": [_json(image) for image in found.images]}, lines)
 
 
-def _json(image: "InspectedImage") -> dict[str, Any]:
+def _json(image: InspectedImage) -> dict[str, Any]:
     names = ("reference", "digest", "kind", "name", "system", "nar_hash", "input_key", "size")
     layer = {"digest": "descriptor.digest", "size": "descriptor.size"}
     return members(image, *names) | {
@@ -51,7 +53,7 @@ def _json(image: "InspectedImage") -> dict[str, Any]:
     }
 
 
-def _lines(image: "InspectedImage") -> Iterator[str]:
+def _lines(image: InspectedImage) -> Iterator[str]:
     yield image.reference
     facts = {
         "digest": str(image.digest),

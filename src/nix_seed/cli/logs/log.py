@@ -1,5 +1,7 @@
 """``nix-seed log``: serve, show and check a log of tiles."""
 
+from __future__ import annotations
+
 import hashlib
 import signal
 import sys
@@ -55,7 +57,7 @@ def _serve(directory: Path, origin: str | None, host: str, port: int, quiet: boo
     _run(server)
 
 
-def _run(server: "LogServer") -> None:
+def _run(server: LogServer) -> None:
     # A service manager's way to stop; the entry being written is finished or has not happened.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     sys.stdout.flush()
@@ -128,7 +130,7 @@ def _check(place: str, key: str | None, no_remember: bool) -> None:
     answer(value | {"history": history, "kinds": dict(report.kinds)}, lines)
 
 
-def _reader(place: str, key: str | None) -> "TileReader":
+def _reader(place: str, key: str | None) -> TileReader:
     from nix_seed.formats.tlog.note import NoteKey
     from nix_seed.logs.open import open_reader
 
@@ -138,5 +140,5 @@ def _reader(place: str, key: str | None) -> "TileReader":
     return open_reader(place, NoteKey.parse(key) if key is not None else None)
 
 
-def _checkpoint_json(reader: "TileReader", size: int, root: bytes) -> dict[str, Any]:
+def _checkpoint_json(reader: TileReader, size: int, root: bytes) -> dict[str, Any]:
     return {"origin": reader.trusted.origin, "size": size, "root": root.hex()}

@@ -1,5 +1,7 @@
 """``nix-seed push``."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +61,7 @@ def command(**options: Any) -> None:
     answer(transferred_json(done, reference), transferred_text(done, reference))
 
 
-def transferred_json(done: "Transferred", reference: str) -> dict[str, Any]:
+def transferred_json(done: Transferred, reference: str) -> dict[str, Any]:
     """Return what was done as one JSON object."""
     return members(done, "tags", digest="root.digest") | {
         "reference": reference,
@@ -69,7 +71,7 @@ def transferred_json(done: "Transferred", reference: str) -> dict[str, Any]:
     }
 
 
-def transferred_text(done: "Transferred", reference: str) -> str:
+def transferred_text(done: Transferred, reference: str) -> str:
     """Return what was done for people: the pinned reference first."""
     words: dict[How, str] = {"moved": "moved", "linked": "linked", "present": "already there"}
     sizes = ", ".join(

@@ -1,5 +1,7 @@
 """``nix-seed attest``."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -52,7 +54,7 @@ def statement_of(options: dict[str, Any]) -> tuple[SourceTree, Attester]:
 
 
 def state(
-    reference: "AnyReference", tree: SourceTree, attester: Attester, options: dict[str, Any]
+    reference: AnyReference, tree: SourceTree, attester: Attester, options: dict[str, Any]
 ) -> None:
     """Attest the image and print what was stated."""
     from nix_seed.image.layer_cache import LayerCache
@@ -70,7 +72,7 @@ def state(
     answer(_json(done), _lines(done))
 
 
-def _json(done: "Attested") -> dict[str, Any]:
+def _json(done: Attested) -> dict[str, Any]:
     return members(done, "image", "signer", "logs") | {
         "predicate": done.predicate.to_json(),
         "referrers": [str(each.digest) for each in done.referrers],
@@ -78,7 +80,7 @@ def _json(done: "Attested") -> dict[str, Any]:
     }
 
 
-def _lines(done: "Attested") -> list[str]:
+def _lines(done: Attested) -> list[str]:
     said = done.predicate
     paths = said.paths
     dirty = " (dirty: no quorum counts this)" if said.source.dirty else ""

@@ -1,5 +1,7 @@
 """``nix-seed report``."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +72,7 @@ def _check(options: dict[str, Any]) -> None:
         raise click.UsageError("--attr is of a flake: name the --flake")
 
 
-def _request(options: dict[str, Any]) -> "ReportRequest":
+def _request(options: dict[str, Any]) -> ReportRequest:
     from nix_seed.release.load import load_policy
     from nix_seed.release.verify import Query
     from nix_seed.report.report import ReportRequest

@@ -1,5 +1,7 @@
 """The input ``outputs`` of CI steps: a seed's job keeps what it builds, and ``use`` serves it."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import tempfile
@@ -34,8 +36,8 @@ def wanted(job: CiJob) -> bool:
 
 
 def keep_outputs(
-    job: CiJob, publication: "Publication | None", result: "SeedResult"
-) -> "OutputsResult | None":
+    job: CiJob, publication: Publication | None, result: SeedResult
+) -> OutputsResult | None:
     """Build the project's outputs in its seed, and keep what is new, where that is asked.
 
     Who may not publish neither builds nor keeps. Seeds are as good without: whatever goes wrong is

@@ -1,5 +1,7 @@
 """``nix-seed ci seed``: what was decided before any work, the seed, and what is told of it."""
 
+from __future__ import annotations
+
 import os
 import shlex
 from pathlib import Path
@@ -167,7 +169,7 @@ def _publication(job: CiJob) -> Publication | None:
     return Publication(tags, tree, attester_of(signer, named, policy), _releases(job))
 
 
-def _releases(job: CiJob) -> "ReleaseAuthority | None":
+def _releases(job: CiJob) -> ReleaseAuthority | None:
     """Return by whose word commits are released, where the policy has releases promoted.
 
     Nothing is asked or kept for it: this only saves work.

@@ -1,5 +1,7 @@
 """``nix-seed ci served``: what a job's steps took from the cache that ``ci use`` started."""
 
+from __future__ import annotations
+
 import os
 import re
 from http.client import HTTPConnection, HTTPException

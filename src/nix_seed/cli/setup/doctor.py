@@ -1,5 +1,7 @@
 """``nix-seed doctor``."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,7 +80,7 @@ def _machine(options: dict[str, Any]) -> Sequence[Diagnosis]:
     return check_setup(setup)
 
 
-def _reach(options: dict[str, Any]) -> "Reach":
+def _reach(options: dict[str, Any]) -> Reach:
     from nix_seed.setup.doctor import Reach
 
     policy = shared.policy_used(options, Path())

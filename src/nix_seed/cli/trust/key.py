@@ -1,5 +1,7 @@
 """``nix-seed key``."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,7 +97,7 @@ def show(file: Path) -> None:
     say(key.pem.decode(), nl=False)
 
 
-def _public_key(file: Path) -> "PublicKey":
+def _public_key(file: Path) -> PublicKey:
     from nix_seed.logs.rules.signer import PublicKey
     from nix_seed.trust.sign import KeySigner, read_key_file
 

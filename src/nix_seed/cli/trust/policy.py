@@ -1,5 +1,7 @@
 """``nix-seed policy``; ``next``, ``add-builder`` and ``sign`` lead from one to the next."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -181,7 +183,7 @@ def _log_option(directory: Path, beside: Path) -> tuple[str, str]:
     return place, str(read_key_of_log(directory / "log.vkey"))
 
 
-def _json(policy: "Policy") -> dict[str, Any]:
+def _json(policy: Policy) -> dict[str, Any]:
     from nix_seed.trust.rules.policy import signer_name
 
     quorum = members(
@@ -210,7 +212,7 @@ def _json(policy: "Policy") -> dict[str, Any]:
     )
 
 
-def _lines(policy: "Policy") -> Iterator[str]:
+def _lines(policy: Policy) -> Iterator[str]:
     from nix_seed.trust.rules.policy import signer_name
 
     quorum = policy.quorum
@@ -234,7 +236,7 @@ def _lines(policy: "Policy") -> Iterator[str]:
         yield f"ledger {ledger.id}: {ledger.address} on chain {ledger.chain_id}"
 
 
-def _builder_lines(builder: "Builder") -> Iterator[str]:
+def _builder_lines(builder: Builder) -> Iterator[str]:
     from nix_seed.trust.rules.policy import signer_name
 
     where = [each for each in (builder.operator, builder.provider, builder.jurisdiction) if each]

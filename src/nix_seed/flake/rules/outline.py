@@ -3,6 +3,8 @@
 It comes out of a flake's own code, so everything in it is checked before it is used.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -127,7 +129,7 @@ class Outline(_Part, frozen=True):
     licences: LicencePolicy = LicencePolicy()
 
     @classmethod
-    def from_json(cls, value: Any) -> "Outline":
+    def from_json(cls, value: Any) -> Outline:
         """Read what Nix evaluated; errors name the option at fault."""
         try:
             outline = msgspec.convert(value, cls)

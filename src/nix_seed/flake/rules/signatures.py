@@ -1,5 +1,7 @@
 """Who signed a store path? The names in its signatures are a cache's own words: keys decide."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -30,7 +32,7 @@ class Signers:
 
 
 def judge_signatures(
-    info: PathInfo, signatures: Iterable[str], trusted: "Mapping[str, Ed25519PublicKey]"
+    info: PathInfo, signatures: Iterable[str], trusted: Mapping[str, Ed25519PublicKey]
 ) -> Signers:
     """Verify *signatures* of *info* by the *trusted* keys, by name."""
     found = [PathSignature.parse(text) for text in signatures]

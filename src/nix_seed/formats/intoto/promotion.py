@@ -12,6 +12,8 @@ It only sorts what was found, and tells where to look next: whoever lies here ha
 it is not. What decides anything is judged by ``trust.rules.bundle`` instead.
 """
 
+from __future__ import annotations
+
 import hashlib
 from dataclasses import field
 from functools import lru_cache
@@ -117,7 +119,7 @@ class Unverified:
 
     @staticmethod
     @lru_cache(1024)
-    def read(text: bytes) -> "Unverified | None":
+    def read(text: bytes) -> Unverified | None:
         """Read the bytes of a bundle; None for what is none, or holds no envelope."""
         try:
             envelope = Bundle.parse(text, _WHAT).dsse_envelope

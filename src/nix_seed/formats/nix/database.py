@@ -13,6 +13,8 @@ the page size is fixed, ``secure_delete`` and a last pass zero what the final ``
 unused, and the header's counters and writer's version (SQLite file format, 1.3) are constants.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -168,7 +170,7 @@ def build_database(infos: Iterable[PathInfo]) -> bytes:
 
 
 def _write(
-    connection: "sqlite3.Connection", infos: Sequence[PathInfo], ids: dict[StorePath, int]
+    connection: sqlite3.Connection, infos: Sequence[PathInfo], ids: dict[StorePath, int]
 ) -> None:
     connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
     connection.execute("PRAGMA encoding = 'UTF-8'")

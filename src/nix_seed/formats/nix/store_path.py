@@ -10,6 +10,8 @@ Derivations are the ``.drv`` files that evaluation writes:
 ATerm format: strings, lists and tuples. Only that subset is read.
 """
 
+from __future__ import annotations
+
 import base64
 import binascii
 import re
@@ -131,7 +133,7 @@ class PathSignature:
         name, raw = _split(text)
         return cls(name, raw or b"")
 
-    def verifies(self, info: PathInfo, key: "Ed25519PublicKey") -> bool:
+    def verifies(self, info: PathInfo, key: Ed25519PublicKey) -> bool:
         """Whether the owner of *key* signed *info*."""
         from cryptography.exceptions import InvalidSignature
 
@@ -148,7 +150,7 @@ def fingerprint(info: PathInfo) -> bytes:
     return f"1;{info.path};{info.nar_hash.nix32};{info.nar_size};{references}".encode()
 
 
-def parse_public_keys(words: Iterable[str]) -> "Mapping[str, Ed25519PublicKey]":
+def parse_public_keys(words: Iterable[str]) -> Mapping[str, Ed25519PublicKey]:
     """Read ``trusted-public-keys``; of two keys of one name the first counts, as in Nix."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 

@@ -9,6 +9,8 @@ A registry is always named. Docker's guess, by which ``debian`` means ``docker.i
 is not made: an image that builds are checked against must not depend on whose default applies.
 """
 
+from __future__ import annotations
+
 import re
 from dataclasses import replace
 from typing import Self
@@ -33,7 +35,7 @@ _FORMS = (
 )
 
 
-def parse_reference(text: str) -> "Reference | LayoutReference":
+def parse_reference(text: str) -> Reference | LayoutReference:
     """Read either form; the prefix ``oci:`` decides which."""
     return (LayoutReference if text.startswith(_LAYOUT) else Reference).parse(text)
 
@@ -94,7 +96,7 @@ class Reference:
         """What names the manifest inside the repository: the digest, else the tag."""
         return self.tag if self.digest is None else self.digest
 
-    def at(self, name: str | Digest) -> "Reference":
+    def at(self, name: str | Digest) -> Reference:
         """Return the same repository's image called *name* (a tag or a digest)."""
         if isinstance(name, Digest):
             return replace(self, tag=None, digest=name)
@@ -146,7 +148,7 @@ class LayoutReference:
         """What names the manifest inside the layout: the digest, else the tag."""
         return self.tag if self.digest is None else self.digest
 
-    def at(self, name: str | Digest) -> "LayoutReference":
+    def at(self, name: str | Digest) -> LayoutReference:
         """Return the same layout's image called *name* (a tag or a digest)."""
         if isinstance(name, Digest):
             return replace(self, tag=None, digest=name)

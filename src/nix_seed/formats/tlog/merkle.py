@@ -11,6 +11,8 @@ A hash tile at level L holds hashes of perfect subtrees of ``256 ** L`` leaves; 
 entries of one tile at level 0. Both are immutable once they are full.
 """
 
+from __future__ import annotations
+
 import hashlib
 import re
 import struct
@@ -310,7 +312,7 @@ class Tile:
         return self.width == WIDTH
 
     @property
-    def full(self) -> "Tile":
+    def full(self) -> Tile:
         """The tile that this one grows into."""
         return Tile(self.level, self.index)
 

@@ -9,6 +9,8 @@ Ed25519 keys that are points of small order are refused: one signature under suc
 many messages, and nobody needs a secret to make it.
 """
 
+from __future__ import annotations
+
 import hashlib
 import re
 import struct
@@ -105,7 +107,7 @@ class Note:
         """Return the note's bytes."""
         return f"{self.text}\n{''.join(map(str, self.signatures))}".encode()
 
-    def signatures_of(self, key: "NoteKey") -> tuple[NoteSignature, ...]:
+    def signatures_of(self, key: NoteKey) -> tuple[NoteSignature, ...]:
         """Return what says it was made by *key*."""
         said = (key.name, key.key_id)
         return tuple(each for each in self.signatures if (each.name, each.key_id) == said)

@@ -4,6 +4,8 @@ Layers of a seed hold disjoint store paths, so a merge is one ``rename`` a store
 files that replace files, and hard links into lower layers are honoured as the specification says.
 """
 
+from __future__ import annotations
+
 import os
 import stat
 from collections.abc import Iterator
@@ -91,7 +93,7 @@ class _Merge:
             here.close()
             there.close()
 
-    def _level(self, source: int, target: int, path: bytes) -> "_Level":
+    def _level(self, source: int, target: int, path: bytes) -> _Level:
         keep = os.fstat(target if path in self._implicit else source)
         if not as_root():
             os.fchmod(source, 0o700)

@@ -4,6 +4,8 @@ The image may lie in a layout or in a registry. What it says is checked against 
 verified manifest states.
 """
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
 from nix_seed.core.errors import CheckedFalse, InputError
@@ -64,7 +66,7 @@ def read_seed(
     return _read_seed(name, Manifest.parse(root.body, name), source, largest)
 
 
-def open_seed_image(stores: "Stores", reference: "AnyReference", system: str) -> SeedImage:
+def open_seed_image(stores: Stores, reference: AnyReference, system: str) -> SeedImage:
     """Read the seed that *reference* names, of an index *system*'s; raises as ``read_seed`` does.
 
     Only the manifest and the last, small layer are fetched, both verified.

@@ -5,6 +5,8 @@ Causes are the deepest paths that differ, and the named inputs that they belong 
 How two builders' words, or two images, differ: in which layers, store paths, NAR hashes.
 """
 
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import zip_longest
@@ -329,7 +331,7 @@ def compare_agreements(ours: Agreement, theirs: Agreement) -> Difference:
     )
 
 
-def compare_specs(ours: "Spec", theirs: "Spec") -> SpecDifference:
+def compare_specs(ours: Spec, theirs: Spec) -> SpecDifference:
     """Say in which store paths, and in what else, two specs differ."""
     one, other = _layer_of(ours), _layer_of(theirs)
     hashes = [{path: info.nar_hash for path, info in each.paths.items()} for each in (ours, theirs)]
@@ -350,5 +352,5 @@ def compare_specs(ours: "Spec", theirs: "Spec") -> SpecDifference:
     )
 
 
-def _layer_of(spec: "Spec") -> dict[StorePath, int]:
+def _layer_of(spec: Spec) -> dict[StorePath, int]:
     return {path: number for number, group in enumerate(spec.layers) for path in group.paths}

@@ -10,6 +10,8 @@ the paths in the image, and the spec itself. All three are pure functions of the
 layers.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace

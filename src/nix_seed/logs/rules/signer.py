@@ -7,6 +7,8 @@ Certificates are only read (sigstore/fulcio, docs/oid-info.md): that a trusted a
 and when, is for others to judge.
 """
 
+from __future__ import annotations
+
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -47,7 +49,7 @@ class CertificateIdentity:
     def __str__(self) -> str:
         return f"{self.subject} of {self.issuer}" + (self.repository and f", for {self.repository}")
 
-    def admits(self, other: "CertificateIdentity") -> bool:
+    def admits(self, other: CertificateIdentity) -> bool:
         """Whether this identity, as one trusts it, is the *other*, as a certificate states it."""
         named = (self.issuer, self.subject) == (other.issuer, other.subject)
         return named and self.repository in ("", other.repository)

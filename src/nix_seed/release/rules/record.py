@@ -7,6 +7,8 @@ roots for one commit are the alarm that the whole ledger exists for, and never a
 What a ledger holds for a commit.
 """
 
+from __future__ import annotations
+
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
@@ -36,7 +38,7 @@ class LedgerEntry:
     record: Digest
     position: str = ""
 
-    def says(self, other: "LedgerEntry") -> bool:
+    def says(self, other: LedgerEntry) -> bool:
         """Whether both say the same, wherever they lie."""
         mine = (self.commit_key, self.root, self.record)
         return mine == (other.commit_key, other.root, other.record)

@@ -16,6 +16,8 @@ The tree is RFC 6962's, over leaves sorted by system and path, each once. All of
 record as one document; the record signs the root and the size.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
 from dataclasses import field
@@ -83,7 +85,7 @@ class Release:
         """The root, as a digest."""
         return Digest(self.head.root.hex())
 
-    def proof(self, system: str) -> "MemberProof":
+    def proof(self, system: str) -> MemberProof:
         """Return what shows, without the others, that *system* belongs to the release."""
         for index, leaf in enumerate(self.leaves):
             if leaf.system == system:

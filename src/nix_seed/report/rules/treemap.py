@@ -4,6 +4,8 @@ Squarified treemaps (Bruls, Huizing, van Wijk, 2000): rows are filled along the 
 long as that makes their tiles squarer. Coordinates are in pixels of the map at its intended size.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 
 from nix_seed.core.values import dataclass
@@ -25,7 +27,7 @@ class Box:
         """In square pixels."""
         return self.width * self.height
 
-    def inside(self, by: float, top: float | None = None) -> "Box":
+    def inside(self, by: float, top: float | None = None) -> Box:
         """Return what is left within a margin of *by*, and of *top* above; it may be empty."""
         above = by if top is None else top
         width = max(self.width - 2 * by, 0.0)

@@ -11,6 +11,8 @@
 A rule that cannot be judged, because a file is not here, is neither kept nor broken.
 """
 
+from __future__ import annotations
+
 import re
 import tomllib
 from collections.abc import Sequence

@@ -4,6 +4,8 @@ Which of the policy's logs hold an envelope, and since when, is told from the en
 A repository's policies are the one in force, and those that came before it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from datetime import UTC, datetime
@@ -144,7 +146,7 @@ class Policy:
     trusted_root: str | None
     digest: Digest
     accepts: Mapping[Digest, int] = field(default_factory=dict)
-    ledgers: "tuple[LedgerSpec, ...]" = ()
+    ledgers: tuple[LedgerSpec, ...] = ()
     licences: tuple[str, ...] = ()
     outputs: OutputsRule = "own"
 
@@ -158,7 +160,7 @@ class Policy:
         return self.source
 
     @property
-    def logged(self) -> "Policy":
+    def logged(self) -> Policy:
         """The policy by which releases are made: of logged evidence alone."""
         return replace(self, quorum=replace(self.quorum, logs=max(1, self.quorum.logs)))
 

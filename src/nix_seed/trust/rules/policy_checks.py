@@ -5,6 +5,8 @@ second time, so that every error names its line; it is only ever asked about a t
 has accepted.
 """
 
+from __future__ import annotations
+
 import difflib
 import re
 import tomllib
@@ -192,12 +194,12 @@ class Section:
         """Return true or false, false where it is absent."""
         return bool(self.optional(key, bool))
 
-    def table(self, key: str) -> "Section":
+    def table(self, key: str) -> Section:
         """Return the table *key*, an empty one where it is absent."""
         found = self.optional(key, dict) or {}
         return Section(found, (*self.place, key), self.lines, self.label)
 
-    def tables(self, key: str) -> "Iterator[Section]":
+    def tables(self, key: str) -> Iterator[Section]:
         """Yield the tables of the array *key*, none where it is absent."""
         for number, item in enumerate(self.optional(key, list) or []):
             if not isinstance(item, dict):

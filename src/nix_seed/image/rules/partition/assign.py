@@ -28,6 +28,8 @@ stands in that line follows from what it reaches alone, so another path in the c
 nothing; and merging only neighbours keeps what the other path does to its own surroundings.
 """
 
+from __future__ import annotations
+
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -71,7 +73,7 @@ class Layer:
             self.add(atom)
         self.refresh()
 
-    def copy(self) -> "Layer":
+    def copy(self) -> Layer:
         """Return a layer with the same contents and snapshot, to be filled on its own."""
         other = Layer(self.tier, ())
         other.atoms = list(self.atoms)
