@@ -205,6 +205,40 @@ def test_a_registry_that_takes_next_to_nothing_is_given_up_and_named(
     assert len(proxy.paths("POST")) == patience.attempts
 
 
+def test_patience_with_an_upload_is_not_multiplied(repository: Repository, proxy: Proxy) -> None:
+    """To begin one is tried again, and so is all of it: five times, not twenty-five."""
+    proxy.faults += [Fault("POST", "/blobs/uploads/", None, status=429)]
+    blob = Descriptor(MediaType.LAYER, Digest.of(DATA), len(DATA))
+    deeds: tuple[Callable[[], object], ...] = (
+        lambda: repository.push_blob(blob, lambda: [DATA]),
+        lambda: repository.push_stream(lambda: [DATA], MediaType.LAYER),
+    )
+    for number, deed in enumerate(deeds, 1):
+        with pytest.raises(Unreachable, match="answered 429"):
+            deed()
+        assert len(proxy.paths("POST")) == 4 * number
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (403, "adding 1.2 GiB of storage resource will exceed the upper limit of 10.0 GiB"),
+        (403, "Your project exceeded its storage quota"),
+        (507, ""),
+        (400, "write /data/blob: no space left on device"),
+    ],
+)
+def test_a_registry_without_room_is_no_matter_of_credentials(
+    repository: Repository, proxy: Proxy, status: int, message: str
+) -> None:
+    body = f'{{"errors": [{{"code": "DENIED", "message": "{message}"}}]}}'.encode()
+    proxy.faults += [Fault("PUT", "/blobs/uploads/", None, status=status, body=body)]
+    blob = Descriptor(MediaType.LAYER, Digest.of(DATA), len(DATA))
+    with pytest.raises(CouldNotCheck, match=f"{status}: DENIED") as caught:
+        repository.push_blob(blob, lambda: [DATA])
+    assert "there is no room for it" in (caught.value.hint or "")
+
+
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_5xx_is_tried_again_and_then_reported(
     repository: Repository, proxy: Proxy, stored: Descriptor, slept: list[float], status: int
