@@ -139,6 +139,25 @@ def test_a_flake_of_systems_alone_is_told_how_to_ask_for_one(
     refused(ran, 2, "has no outputs for x86_64-linux", asked, included, output=output)
 
 
+def test_a_flake_of_overlays_alone_is_told_what_a_seed_is_for(
+    tmp_path: Path, cache: Path, output: Path
+) -> None:
+    text = (
+        "{ outputs = _: { overlays.default = _: _: { }; legacyPackages.x86_64-linux = { }; }; }\n"
+    )
+    (tmp_path / "flake.nix").write_text(text)
+    ran = nix_seed("build", tmp_path, "--system", "x86_64-linux", "-o", output, cache=cache)
+    told = "a seed is for packages, apps, checks, devShells and formatter"
+    refused(ran, 2, "has no outputs for x86_64-linux", told, output=output)
+
+
+def test_a_flake_for_a_newer_nix_is_told_so(tmp_path: Path, cache: Path, output: Path) -> None:
+    text = "{ inputs.self.submodules = true; outputs = _: { }; }\n"
+    (tmp_path / "flake.nix").write_text(text)
+    ran = nix_seed("build", tmp_path, "-o", output, cache=cache)
+    refused(ran, 4, "reading the flake", "this Nix is too old for that", output=output)
+
+
 def test_missing_nix(project: Path, tmp_path: Path, cache: Path, output: Path) -> None:
     env = {"PATH": str(tmp_path)}
     ran = nix_seed("build", project, "-o", output, cache=cache, env=env)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.core.errors import CouldNotCheck
-from nix_seed.core.files import write_atomically, write_output
+from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.core.files import write_atomically, write_new, write_output
 
 
 def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -48,6 +48,15 @@ def test_in_a_directory_of_our_own_a_link_is_replaced(tmp_path: Path) -> None:
     write_atomically(link, b"text")
     assert not link.is_symlink()
     assert file.read_bytes() == b"precious"
+
+
+def test_what_is_new_gets_its_directories_and_replaces_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "keys" / "of" / "alice"
+    write_new(path, b"one", 0o600)
+    assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(InputError, match="exists already"):
+        write_new(path, b"two")
+    assert path.read_bytes() == b"one"
 
 
 def test_a_directory_is_refused(tmp_path: Path) -> None:

@@ -157,6 +157,22 @@ def test_why_the_flake_does_not_evaluate_is_said(project: Path) -> None:
     assert "inside the seed with no network: error: docs need the moon" in ran.err
 
 
+def test_what_nix_reads_only_when_pure_could_not_be_checked(tmp_path: Path) -> None:
+    """As crane does: a directory by way of a file in it, in an input or in the flake itself."""
+    engines.need("bwrap", "bubblewrap")
+    cache = built.workshop() / CACHE
+    names = 'toString (builtins.attrNames (builtins.readDir "${self}/src/words/../."))'
+    outputs = (
+        f'packages.${{system}}.default = pkgs.runCommand "app" {{ }} "echo ${{{names}}} > $out";'
+    )
+    project = write_project(tmp_path / "project", distribution(), outputs, FILES)
+    seeds.build(project, "-o", tmp_path / "seed", cache=cache)
+    ran = nix_seed("prove", "--src", project, "--image", f"oci:{tmp_path}/seed", cache=cache)
+    assert ran.code == 3, ran.err
+    assert "its nix (Nix) 2.8.0 reads /nix/store/" in ran.err
+    assert "src/words/../. only when pure" in ran.err
+
+
 def test_a_lock_file_that_the_seeds_nix_is_too_old_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,12 @@ import pytest
 
 from nix_seed.core.errors import NixFailed
 from nix_seed.flake.nix import FORBIDDEN, Nix
-from nix_seed.flake.rules.nix_version import NixVersion, find_too_old, parse_nix_version
+from nix_seed.flake.rules.nix_version import (
+    NixVersion,
+    find_misread,
+    find_too_old,
+    parse_nix_version,
+)
 
 REVISION = "3ba1391a7858dd5bb83c3785a14f9feb26856b58"
 HASH = "sha256-MyEwKR7frLkJXyCTAYmhACAemt2h4EszAo04ltEu78o="
@@ -148,3 +153,12 @@ def test_older_than_the_machines() -> None:
     assert find_too_old(old, "error: any", {}, new) == said
     assert find_too_old(new, "error: any", {}, old) is None
     assert find_too_old(old, "error: any", {}, "") is None
+
+
+def test_a_path_that_only_a_pure_evaluation_takes() -> None:
+    problem = "error: opening directory '/nix/store/x-source/Cargo.toml/../.': Not a directory"
+    path = "/nix/store/x-source/Cargo.toml/../."
+    assert find_misread("nix (Nix) 2.8.0", problem) == path
+    assert find_misread("nix (Nix) 2.26.3", problem) is None, "then it is the flake's fault"
+    assert find_misread("nix (Nix) 2.8.0", problem.replace("/../.", "/a")) is None
+    assert find_misread("", problem) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
@@ -182,6 +182,61 @@ def test_a_server_that_wants_an_hour_is_reported_not_slept_for(
     with pytest.raises(Unreachable, match=r"429: TOOMANYREQUESTS slow \[31m down"):
         repository.get_manifest("v1")
     assert slept == []
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_a_registry_that_takes_next_to_nothing_is_given_up_and_named(
+    repository: Repository, proxy: Proxy, patience: Patience, method: str
+) -> None:
+    registry = Registry(proxy.host, keyring=US, patience=replace(patience, connect=1.5))
+    ours = registry.repository(repository.path)
+    assert not ours.has_blob(Digest.of(b"absent")), "logged in before it stalls"
+    proxy.faults += [Fault(method, "/blobs/uploads/", None, take=1000)]
+    data = bytes(32 << 20)  # more than the kernel holds for the two
+    blob = Descriptor(MediaType.LAYER, Digest.of(data), len(data))
+    deeds: dict[str, Callable[[], object]] = {
+        "PUT": lambda: ours.push_blob(blob, lambda: [data]),
+        "PATCH": lambda: ours.push_stream(lambda: [data], MediaType.LAYER),
+    }
+    with pytest.raises(Unreachable, match="it took too little of what was sent") as caught:
+        deeds[method]()
+    where = f"http://{proxy.host}/v2/{repository.path}/blobs/uploads/"
+    assert caught.value.message.startswith(where)
+    assert len(proxy.paths("POST")) == patience.attempts
+
+
+def test_patience_with_an_upload_is_not_multiplied(repository: Repository, proxy: Proxy) -> None:
+    """To begin one is tried again, and so is all of it: five times, not twenty-five."""
+    proxy.faults += [Fault("POST", "/blobs/uploads/", None, status=429)]
+    blob = Descriptor(MediaType.LAYER, Digest.of(DATA), len(DATA))
+    deeds: tuple[Callable[[], object], ...] = (
+        lambda: repository.push_blob(blob, lambda: [DATA]),
+        lambda: repository.push_stream(lambda: [DATA], MediaType.LAYER),
+    )
+    for number, deed in enumerate(deeds, 1):
+        with pytest.raises(Unreachable, match="answered 429"):
+            deed()
+        assert len(proxy.paths("POST")) == 4 * number
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (403, "adding 1.2 GiB of storage resource will exceed the upper limit of 10.0 GiB"),
+        (403, "Your project exceeded its storage quota"),
+        (507, ""),
+        (400, "write /data/blob: no space left on device"),
+    ],
+)
+def test_a_registry_without_room_is_no_matter_of_credentials(
+    repository: Repository, proxy: Proxy, status: int, message: str
+) -> None:
+    body = f'{{"errors": [{{"code": "DENIED", "message": "{message}"}}]}}'.encode()
+    proxy.faults += [Fault("PUT", "/blobs/uploads/", None, status=status, body=body)]
+    blob = Descriptor(MediaType.LAYER, Digest.of(DATA), len(DATA))
+    with pytest.raises(CouldNotCheck, match=f"{status}: DENIED") as caught:
+        repository.push_blob(blob, lambda: [DATA])
+    assert "there is no room for it" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
@@ -391,7 +446,7 @@ def test_a_server_that_takes_no_more_is_given_up(proxy: Proxy) -> None:
         patience = Patience(attempts=2, base=0.01, stall=0.3, connect=0.3)
         repository = Registry(proxy.host, keyring=US, patience=patience).repository("o/r")
         started = time.monotonic()
-        with pytest.raises(Unreachable, match=r"the connection failed|within the time limit"):
+        with pytest.raises(Unreachable, match="it took too little of what was sent"):
             repository.push_stream(lambda: [b"x" * (64 << 20)], MediaType.LAYER)
         assert time.monotonic() - started < 10
 

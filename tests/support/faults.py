@@ -34,7 +34,8 @@ class Fault:
 
     *status* answers without asking the registry. *cut*, *stall* and *flip* are positions in the
     response body; *truncate* shortens it, and its Content-Length with it. *cut_request* closes the
-    connection once that many bytes of the request's body are here. *edit* changes the headers.
+    connection once that many bytes of the request's body are here; *take* then goes on reading that
+    many bytes a second. *edit* changes the headers.
     *ranged* matches only requests for a part.
     """
 
@@ -52,6 +53,7 @@ class Fault:
     ignore_range: bool = False
     ranged: bool = False
     cut_request: int | None = None
+    take: int | None = None
     edit: Callable[[dict[str, str]], None] | None = None
 
 
@@ -165,6 +167,8 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = forward
 
     def body(self, fault: Fault | None) -> bytes:
+        if fault is not None and fault.take is not None:
+            self.dawdle(fault.take)
         most = None if fault is None else fault.cut_request
         if "chunked" in self.headers.get("Transfer-Encoding", ""):
             parts = []
@@ -177,6 +181,14 @@ class _Handler(BaseHTTPRequestHandler):
             return b"".join(parts)
         length = int(self.headers.get("Content-Length") or 0)
         return self.rfile.read(length if most is None else min(most, length))
+
+    def dawdle(self, rate: int) -> None:
+        """Take *rate* bytes of a request each second, for as long as anybody sends them."""
+        proxy: Proxy = self.server.proxy  # type: ignore[attr-defined]
+        while not proxy.released.wait(1):
+            if rate and not self.rfile.read1(rate):
+                break
+        raise _Cut
 
     def answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.send_response(status)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -54,7 +55,9 @@ def refused(ran: Ran, code: int, *messages: str, output: Path | None = None) -> 
     for message in messages:
         assert message in ran.err
     assert "Traceback" not in ran.err
-    assert "unexpected" not in ran.err.replace("syntax error, unexpected", "")
+    assert "unexpected" not in re.sub(
+        "syntax error, unexpected|unexpected flake input", "", ran.err
+    )
     assert ran.out == ""
     assert output is None or not output.exists()
 

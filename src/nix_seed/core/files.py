@@ -228,9 +228,10 @@ def write_new(
 ) -> None:
     """Write *data* where nothing is yet; ``InputError``, with *hint*, where something is.
 
-    A symlink that was laid there is not written through.
+    Directories on the way are made. A symlink that was laid there is not written through.
     """
     with explained(f"writing {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         except FileExistsError as error:

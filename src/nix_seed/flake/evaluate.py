@@ -164,8 +164,15 @@ def _problem(
                 " without --attr an image is made from all outputs",
             )
         case "system":
-            systems = ", ".join(answer["systems"]) or "none"
-            hint = f"systems it has outputs for: {systems}; choose one with --system"
+            hint = (
+                f"systems it has outputs for: {', '.join(answer['systems'])};"
+                " choose one with --system"
+            )
+            if not answer["systems"]:
+                hint = (
+                    "a seed is for packages, apps, checks, devShells and formatter: name there"
+                    f" what overlays or legacyPackages have: packages.{system}.NAME = pkgs.NAME;"
+                )
             if answer["asked"] and not answer["systems"]:
                 included = f'mkSeed {{ include = [ "{answer["asked"][0]}" ]; … }}'
                 hint = (

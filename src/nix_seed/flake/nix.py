@@ -56,6 +56,7 @@ _BATCH = 500
 _OLD = re.compile(
     r"requires Nix (>=|version)|unsupported Nix version|is not a recognised command"
     r"|unrecognised flag|unknown experimental feature|has unsupported version"
+    r"|unexpected flake input attribute '(submodules|lfs)'"
     r"|attribute '[a-zA-Z]+' missing, at .*builtins|builtins\.\w+' missing"
 )
 

@@ -3,16 +3,17 @@
 Where there is a diffoscope, and a sandbox for it, it looks into files of many kinds.
 """
 
+import shutil
 from collections.abc import Iterator, Mapping
 
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import InputError, NixSeedError, of_store
+from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError, foreign, of_store
 from nix_seed.core.values import dataclass
+from nix_seed.core.words import human_size
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.image.diffoscope import diffoscope_at_hand, show_difference
 from nix_seed.image.inspect import InspectedImage, inspect
-from nix_seed.image.read.check import FileFacts, list_files, unpack_to
+from nix_seed.image.read.check import FileFacts, SeenPath
 from nix_seed.image.read.safe_root import scratch_directory
 from nix_seed.image.read.spec import RemoteSeed, read_seed
 from nix_seed.image.rules.changes import PathDifference, SpecDifference, compare_specs
@@ -119,26 +120,24 @@ def _layers(one: _Side, other: _Side) -> Iterator[LayerPair]:
 
 
 def _compare_path(one: _Side, other: _Side, path: PathDifference, program: str | None) -> PathFiles:
+    sides = _seen(one, path, 0), _seen(other, path, 1)
     try:
-        found = tuple(_differing(_files(one, path, 0), _files(other, path, 1)))
+        found = tuple(_differing(*(side.files() for side in sides)))
     except NixSeedError as error:
         return PathFiles(path.path, (), error.message)
     if program is None:
         return PathFiles(path.path, found)
     try:
-        return PathFiles(path.path, found, report=_report(one, other, path, program))
+        return PathFiles(path.path, found, report=_report(sides, program))
     except NixSeedError as error:
         return PathFiles(path.path, found, unshown=error.message)
 
 
-def _files(side: _Side, path: PathDifference, which: int) -> Mapping[str, FileFacts]:
-    return list_files(side.store, _layer(side, path, which), path.path)
-
-
-def _layer(side: _Side, path: PathDifference, which: int) -> Descriptor:
-    position = path.layers[which]
+def _seen(side: _Side, path: PathDifference, which: int) -> SeenPath:
+    position, paths = path.layers[which], side.seed.spec.paths
     assert position is not None
-    return side.seed.manifest.layers[position]
+    beside = tuple(paths[each] for each in side.seed.spec.layers[position].paths)
+    return SeenPath(side.store, side.seed.manifest.layers[position], paths[path.path], beside)
 
 
 def _differing(
@@ -149,13 +148,20 @@ def _differing(
             yield FileDifference(name, ours.get(name), theirs.get(name))
 
 
-def _report(one: _Side, other: _Side, path: PathDifference, program: str) -> str:
-    """Unpack the path from both images and let diffoscope, the *program*, compare them."""
-    with scratch_directory("nix-seed-diff-") as scratch:
-        for which, (name, side) in enumerate((("first", one), ("second", other))):
+def _report(sides: tuple[SeenPath, SeenPath], program: str) -> str:
+    """Unpack a path from both images and let diffoscope, the *program*, compare them."""
+    path, size = sides[0].info.path, sum(side.info.nar_size for side in sides)
+    with foreign(f"unpacking {path}", OSError), scratch_directory("nix-seed-diff-") as scratch:
+        free = shutil.disk_usage(scratch).free
+        if size > free:
+            raise CouldNotCheck(
+                f"it has {human_size(size)} on both sides, and {scratch.parent} has"
+                f" {human_size(free)} free: point TMPDIR at a larger disk"
+            )
+        for name, side in zip(("first", "second"), sides, strict=True):
             (scratch / name).mkdir()
-            unpack_to(side.store, _layer(side, path, which), scratch / name)
-        return show_difference(program, scratch, f"first{path.path}", f"second{path.path}")
+            side.unpack(scratch / name)
+        return show_difference(program, scratch, f"first{path}", f"second{path}")
 
 
 def _tier_of(spec: Spec, position: int) -> str:

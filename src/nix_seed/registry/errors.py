@@ -14,6 +14,7 @@ When to ask again, and how long to wait for an answer.
 
 import json
 import random
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -28,6 +29,9 @@ _NOT_DONE = frozenset({425, 429, 503})
 # What a manifest names was sent before it. A store that settles late, or another job that sends the
 # same at this moment, has it look absent for a while.
 _NOT_YET = frozenset({"BLOB_UNKNOWN", "MANIFEST_BLOB_UNKNOWN"})
+_NO_ROOM = 507
+_IS_FULL = re.compile(r"quota|storage (?:limit|resource)|no space left|insufficient storage", re.I)
+_FULL = "there is no room for it: delete what is old there, or have the limit raised"
 _WORDS = 300  # characters of a foreign message that are shown
 _SHORTEST_SECRET = 6
 
@@ -35,7 +39,8 @@ _SHORTEST_SECRET = 6
 class Unreachable(CouldNotCheck):
     """The registry gave no usable answer; ``retry_after`` is what it asked us to wait, if it did.
 
-    ``not_done`` says the request was certainly not carried out, so that repeating it is safe.
+    ``not_done`` says the request was certainly not carried out, so that repeating it is safe;
+    ``given_up`` that it was repeated until patience ended.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class Unreachable(CouldNotCheck):
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
         self.not_done = not_done
+        self.given_up = False
 
 
 class Denied(CouldNotCheck):
@@ -101,7 +107,7 @@ def failure(
     if status in {401, 403} and not rule.by_storage:
         return Denied(
             f"{doing}: denied ({said}); it needs {attempt.needs}, as {attempt.identity}",
-            hint=_how_to_log_in(attempt.identity),
+            hint=_FULL if _IS_FULL.search(words) else _how_to_log_in(attempt.identity),
         )
     if rule.question is RegistryQuestion.TAKE_MANIFEST and not _NOT_YET.isdisjoint(_codes(body)):
         return Unreachable(
@@ -110,7 +116,8 @@ def failure(
             not_done=True,
         )
     kind = NotTaken if rule.meaning is Meaning.OTHER_WAY else CouldNotCheck
-    return kind(f"{doing}: {who} answered {said}", hint=rule.said or None)
+    full = status == _NO_ROOM or _IS_FULL.search(words)
+    return kind(f"{doing}: {who} answered {said}", hint=_FULL if full else rule.said or None)
 
 
 def describe(body: bytes, secrets: tuple[str, ...] = ()) -> str:
@@ -197,17 +204,19 @@ class Patience:
     def retry(self, work: Callable[[], T], *, safe: bool = True) -> T:
         """Do *work* until it succeeds, fails for good, or patience ends.
 
-        What is not *safe* to repeat is done again only if it was certainly not carried out.
+        What is not *safe* to repeat is done again only if it was certainly not carried out. What
+        was given up inside of *work* is not begun anew.
         """
         attempt = 0
         while True:
             try:
                 return work()
             except Unreachable as error:
-                if not (safe or error.not_done):
+                if error.given_up or not (safe or error.not_done):
                     raise
                 delay = self.delay(attempt, error.retry_after)
                 if delay is None:
+                    error.given_up = True
                     raise
                 self.sleep(delay)
                 attempt += 1

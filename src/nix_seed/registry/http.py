@@ -321,7 +321,12 @@ def _unreachable(where: str, error: urllib3.exceptions.HTTPError) -> Unreachable
             cause = getattr(error.__cause__, "strerror", None)
             said = f"{words}: {cause}" if cause else words
             return Unreachable(f"{where}: {said}", hint=_LATER, not_done=not_done)
-    return Unreachable(f"{where}: the connection failed: {text}", hint=_LATER)
+    # The library's own words show two exceptions as Python writes them.
+    inner = error.args[-1] if isinstance(error, urllib3.exceptions.ProtocolError) else error
+    if isinstance(inner, TimeoutError):
+        return Unreachable(f"{where}: it took too little of what was sent", hint=_LATER)
+    said = getattr(inner, "strerror", None) or str(inner)
+    return Unreachable(f"{where}: the connection failed: {said}", hint=_LATER)
 
 
 _FAILURES = (

@@ -17,7 +17,7 @@ import gc
 import multiprocessing
 import os
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from functools import partial
 
@@ -26,7 +26,7 @@ from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.formats.oci.manifest import Descriptor, MediaType
 from nix_seed.formats.zstd import FOOTER_SIZE, SeekTable
-from nix_seed.image.read.stream import BlobReader, Spent, TarPieces
+from nix_seed.image.read.stream import BlobReader, Spent, TarPieces, layer_limit
 from nix_seed.image.read.tar import Entry, EntryKind, read_entries
 from nix_seed.image.rules.frames import Span, locate_paths, spans_of
 from nix_seed.use.store import StorePathWriter, check_path
@@ -207,12 +207,6 @@ def hydrate_layer(task: LayerTask, source: BlobReader, target: Target) -> Spent:
         reader.run(whole=spans is None)
         pieces.drain()
         return pieces.spent
-
-
-def layer_limit(paths: Collection[PathInfo]) -> int:
-    """Return bytes that a tar of *paths* cannot exceed: headers are short, and few."""
-    # An entry of a NAR takes at least 100 bytes, so a NAR has at most a hundredth as many.
-    return (1 << 20) + sum(24 * info.nar_size + 8192 for info in paths)
 
 
 def _spans(task: LayerTask, source: BlobReader) -> list[Span] | None:

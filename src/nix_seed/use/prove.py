@@ -34,7 +34,7 @@ from nix_seed.flake.nix import Nix
 from nix_seed.flake.nix_code import flake_code, nix_string
 from nix_seed.flake.own_source import OwnSource
 from nix_seed.flake.rules.existence import find_built_from, find_moved
-from nix_seed.flake.rules.nix_version import find_too_old
+from nix_seed.flake.rules.nix_version import find_misread, find_too_old
 from nix_seed.flake.rules.recipe import Recipe
 from nix_seed.formats.nix.store_path import Derivation, StorePath
 from nix_seed.formats.oci.reference import LayoutReference
@@ -225,7 +225,15 @@ def prove(
             problem = work.read("problem").strip() or f"exit code {code}"
             lock = read_lock(tree.root / _subdirectory(tree))
             here = nix.version() if nix.is_at_hand() else ""
-            too_old = find_too_old(work.read("nix-version"), problem, lock, here)
+            version = work.read("nix-version")
+            if misread := find_misread(version, problem):
+                raise CouldNotCheck(
+                    f"whether the seed is complete: its {version.strip()} reads {misread} only when"
+                    " pure, as `nix build` is and a proof is not",
+                    hint="name a newer one in the flake's seed: mkSeed { nix = …; }",
+                    detail=problem,
+                )
+            too_old = find_too_old(version, problem, lock, here)
             return Proof(image.digest, system, names, (), problem, left_out, too_old)
         gaps = _gaps(work, tree, outputs, scope, () if spec is None else spec.withheld)
         return Proof(image.digest, system, names, gaps, left_out=left_out)

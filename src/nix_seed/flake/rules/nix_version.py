@@ -62,3 +62,15 @@ def find_too_old(said: str, problem: str, lock: Mapping[str, Any], here: str = "
     if other is not None and found.number < other.number:
         return f"{ours}, this machine's {other.version}: the flake may want that"
     return None
+
+
+# Until 2.26 or so, only a pure evaluation takes ``Cargo.toml/../.`` for the directory it means.
+_BEHIND_A_FILE = re.compile(r"'(/[^']*/\.\.(?:/[^']*)?)': Not a directory")
+
+
+def find_misread(said: str, problem: str) -> str | None:
+    """Return the path in *problem* that a Nix, whose version is *said*, reads only when pure."""
+    found, behind = parse_nix_version(said), _BEHIND_A_FILE.search(problem)
+    if found is None or behind is None or found.number >= (2, 26):
+        return None
+    return behind[1]

@@ -10,7 +10,7 @@ layer is canonical if, and only if, that hash is the diffID of the bytes that ca
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -18,12 +18,12 @@ from nix_seed.core.digests import DiffID, NarHash
 from nix_seed.core.errors import CheckedFalse, InputError, of_store
 from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.nar import NarHasher
-from nix_seed.formats.nix.store_path import STORE_DIR, StorePath
+from nix_seed.formats.nix.store_path import STORE_DIR, PathInfo, StorePath
 from nix_seed.formats.oci import tar
 from nix_seed.formats.oci.manifest import Descriptor, Manifest
-from nix_seed.image.read.spec import read_seed
-from nix_seed.image.read.stream import HashedPieces, TarPieces
-from nix_seed.image.read.tar import Entry, EntryKind, read_entries
+from nix_seed.image.read.spec import LARGEST_SPEC, read_seed
+from nix_seed.image.read.stream import HashedPieces, TarPieces, layer_limit
+from nix_seed.image.read.tar import Entry, EntryKind, entries_below, read_entries
 from nix_seed.image.read.unpack import unpack_layer
 from nix_seed.image.rules.contents import EXECUTABLE, FOLDER, PLAIN, ContentsWriter
 from nix_seed.image.rules.spec import Spec, build_image, container_entries
@@ -130,7 +130,7 @@ class LayerAudit:
         return CheckedFalse(f"{self._label}: {name.decode(errors='backslashreplace')!r} {how}")
 
 
-_LARGEST_LAYER = 1 << 40  # bytes of tar
+_MOST_ENTRIES: Final = 8_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,33 +141,57 @@ class FileFacts:
     content: str
 
 
-def list_files(store: ImageStore, layer: Descriptor, path: StorePath) -> dict[str, FileFacts]:
-    """Return every file of *path*, by its name below it (the path itself is ``.``).
+@dataclass(frozen=True, slots=True)
+class SeenPath:
+    """A store path of an image: the *layer* that holds it, *beside* all that lies in that."""
 
-    Raises ``CheckedFalse`` for a layer that is not what its descriptor says.
-    """
-    root = str(path).removeprefix("/").encode()
-    found: dict[str, FileFacts] = {}
-    with _opened(store, layer) as (pieces, label):
-        for entry in read_entries(pieces, label):
-            if entry.name == root or entry.name.startswith(root + b"/"):
+    store: ImageStore
+    layer: Descriptor
+    info: PathInfo
+    beside: tuple[PathInfo, ...]
+
+    @property
+    def _part(self) -> tuple[bytes, int]:
+        return str(self.info.path).removeprefix("/").encode(), self.info.nar_size
+
+    def files(self) -> dict[str, FileFacts]:
+        """Return every file of it, by its name below it (the path itself is ``.``).
+
+        Raises ``CheckedFalse`` for a layer that is not what its descriptor says, or that has more
+        than the spec says.
+        """
+        found: dict[str, FileFacts] = {}
+        root, size = self._part
+        with self._opened() as (pieces, label):
+            for entry in entries_below(read_entries(pieces, label), root, size, label):
                 name = entry.name[len(root) + 1 :].decode("utf-8", "backslashreplace") or "."
                 found[name] = _facts(entry, pieces)
-        pieces.drain()
-    return found
+                if len(found) > _MOST_ENTRIES:
+                    raise CheckedFalse(f"{label}: has more than {_MOST_ENTRIES} entries")
+            pieces.drain()
+        return found
+
+    def unpack(self, directory: Path) -> None:
+        """Unpack it, and nothing else of its layer, below *directory*; raises as ``files`` does."""
+        with self._opened() as (pieces, label):
+            unpack_layer(pieces, directory, label, _MOST_ENTRIES, self._part)
+            pieces.drain()
+
+    def _opened(self) -> AbstractContextManager[tuple[TarPieces, str]]:
+        return _opened(self.store, self.layer, layer_limit(self.beside))
 
 
-def unpack_to(store: ImageStore, layer: Descriptor, directory: Path) -> None:
-    """Unpack all of *layer* below *directory*, which nothing in it can leave."""
-    with _opened(store, layer) as (pieces, label):
-        unpack_layer(pieces, directory, label, _LARGEST_LAYER)
+def unpack_last(store: ImageStore, layer: Descriptor, directory: Path) -> None:
+    """Unpack the last *layer* of a seed below *directory*, which nothing in it can leave."""
+    with _opened(store, layer, LARGEST_SPEC) as (pieces, label):
+        unpack_layer(pieces, directory, label, _MOST_ENTRIES)
         pieces.drain()
 
 
 @contextmanager
-def _opened(store: ImageStore, layer: Descriptor) -> Iterator[tuple[TarPieces, str]]:
+def _opened(store: ImageStore, layer: Descriptor, limit: int) -> Iterator[tuple[TarPieces, str]]:
     label = f"the layer {layer.digest}"
-    with TarPieces(store.open_blob(layer), layer.media_type, _LARGEST_LAYER, label, 2) as pieces:
+    with TarPieces(store.open_blob(layer), layer.media_type, limit, label, 2) as pieces:
         yield pieces, label
 
 
@@ -240,7 +264,10 @@ def _read_layer(
     label = f"layer {position + 1}"
     last = position == len(spec.layers)
     chunks = store.open_blob(layer)
-    with HashedPieces(chunks, layer.media_type, _LARGEST_LAYER, label, 2) as pieces:
+    limit = LARGEST_SPEC
+    if not last:
+        limit = layer_limit(spec.paths[path] for path in spec.layers[position].paths)
+    with HashedPieces(chunks, layer.media_type, limit, label, 2) as pieces:
         found: list[str] = []
         contents = b""
         if not last:

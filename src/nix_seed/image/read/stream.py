@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 import zlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from nix_seed.core.digests import DiffID
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.values import dataclass
 from nix_seed.core.words import human_size
+from nix_seed.formats.nix.store_path import PathInfo
 from nix_seed.formats.oci.manifest import Descriptor, MediaType
 from nix_seed.formats.zstd import FrameCutter
 from nix_seed.image.rules.contents import HashedFrame
@@ -74,6 +75,12 @@ class Allowance:
             f"{label} decompresses to more than the limit of {human_size(self._limit)}",
             hint="raise the limit if the image really is that large",
         )
+
+
+def layer_limit(paths: Iterable[PathInfo]) -> int:
+    """Return bytes that a tar of *paths* cannot exceed: headers are short, and few."""
+    # An entry of a NAR takes at least 100 bytes, so a NAR has at most a hundredth as many.
+    return (1 << 20) + sum(24 * info.nar_size + 8192 for info in paths)
 
 
 class TarPieces:

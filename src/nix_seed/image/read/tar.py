@@ -79,6 +79,21 @@ def read_entries(stream: TarStream, label: str) -> Iterator[Entry]:
         reader.finish_body()
 
 
+def entries_below(entries: Iterator[Entry], root: bytes, most: int, label: str) -> Iterator[Entry]:
+    """Yield those of *entries* that are *root* or lie below it.
+
+    Raises ``CheckedFalse`` once they have more than *most* bytes of files.
+    """
+    left = most
+    for entry in entries:
+        if entry.name == root or entry.name.startswith(root + b"/"):
+            left -= entry.size
+            if left < 0:
+                name = root.decode(errors="backslashreplace")
+                raise CheckedFalse(f"{label}: /{name} has more than the {most} bytes of its NAR")
+            yield entry
+
+
 class _Reader:
     """The position in one tar, and the extended headers that wait for their entry."""
 

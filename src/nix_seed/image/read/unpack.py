@@ -24,7 +24,7 @@ from nix_seed.core.values import dataclass
 from nix_seed.image.read.merge import Unpacked, link, merge_layer
 from nix_seed.image.read.safe_root import DirectoryWriter, open_directory, remove_tree, write_all
 from nix_seed.image.read.stream import Allowance, TarPieces
-from nix_seed.image.read.tar import Entry, EntryKind, read_entries
+from nix_seed.image.read.tar import Entry, EntryKind, entries_below, read_entries
 from nix_seed.registry.layout import Image
 from nix_seed.registry.layout_store import LayoutStore
 
@@ -33,15 +33,26 @@ _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 
 
-def unpack_layer(stream: TarPieces, directory: Path, label: str, limit: int) -> Unpacked:
+def unpack_layer(
+    stream: TarPieces,
+    directory: Path,
+    label: str,
+    limit: int,
+    only: tuple[bytes, int] | None = None,
+) -> Unpacked:
     """Write the tar *stream* into the empty *directory*; at most *limit* entries.
+
+    *only* names what to write, all below that name, and how many bytes its files may have.
 
     Ownership is that of the caller: layers of the project know only uid 0, and a build image needs
     no other. Raises ``CheckedFalse`` for what a layer may not hold.
     """
     root = open_directory(directory)
     try:
-        return _Layer(root, stream, label).run(directory, limit)
+        entries = read_entries(stream, label)
+        if only is not None:
+            entries = entries_below(entries, *only, label)
+        return _Layer(root, stream, label).run(entries, directory, limit)
     finally:
         os.close(root)
 
@@ -57,10 +68,10 @@ class _Layer:
         self._opaque: list[bytes] = []
         self._links: list[tuple[bytes, bytes]] = []
 
-    def run(self, directory: Path, limit: int) -> Unpacked:
+    def run(self, entries: Iterator[Entry], directory: Path, limit: int) -> Unpacked:
         count = 0
         try:
-            for entry in read_entries(self._stream, self._label):
+            for entry in entries:
                 count += 1
                 if count > limit:
                     raise CheckedFalse(f"{self._label}: has more than {limit} entries")

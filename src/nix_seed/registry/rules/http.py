@@ -265,7 +265,12 @@ TABLE: Final = (
     ),
     _row(_Q.GIVE, "416", _M.NO, "a part: ask for all of it", "is shorter than it should be"),
     _row(_Q.WRITE, "202", _M.YES),
-    _row(_Q.WRITE, "404", _M.REFUSED, said="create the repository first: this registry makes none"),
+    _row(
+        _Q.WRITE,
+        "404",
+        _M.REFUSED,
+        said="create the repository first, or name its owner: HOST/OWNER/NAME",
+    ),
     _row(
         _Q.WRITE, "405", _M.REFUSED, said="this repository is only read from: a mirror or a cache"
     ),
@@ -291,6 +296,12 @@ TABLE: Final = (
         "where tags are immutable here, exempt the tags sha256-* from that",
     ),
     _row(_Q.TAKE_MANIFEST, "413", _M.REFUSED, said="the manifest is too large for this registry"),
+    _row(
+        _Q.TAKE_MANIFEST,
+        "404 405 406 415 422 501",
+        _M.REFUSED,
+        said="this registry does not know documents of this kind; a newer version of it may",
+    ),
     _row(_Q.TOKEN, "200", _M.YES),
     _row(_Q.FORGET, "200 202 204 400 404 405 501", _M.YES),
 )

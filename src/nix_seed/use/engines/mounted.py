@@ -19,7 +19,7 @@ from nix_seed.core.files import explained, open_lock
 from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.manifest import Descriptor, Manifest
 from nix_seed.formats.oci.reference import LayoutReference
-from nix_seed.image.read.check import unpack_to
+from nix_seed.image.read.check import unpack_last
 from nix_seed.image.read.safe_root import open_directory, remove
 from nix_seed.registry.layout import Image, Layout, open_image
 from nix_seed.registry.layout_store import LayoutStore
@@ -70,7 +70,7 @@ class Mounted:
             with explained(f"writing to {self.directory}"):
                 partial.mkdir()
                 layer = image.manifest.layers[-1]
-                unpack_to(LayoutStore(image.layout), layer, partial)
+                unpack_last(LayoutStore(image.layout), layer, partial)
                 (partial / "nix/store").mkdir(parents=True, exist_ok=True)
                 with contextlib.suppress(FileExistsError, OSError):
                     partial.rename(root)
