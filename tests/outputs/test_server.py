@@ -66,6 +66,8 @@ def get(path: str, *headers: str, method: str = "GET", body: str = "") -> bytes:
         (get("/../../etc/passwd"), 404),
         (get(f"/nar/..{GOOD}"), 404),
         (get(f"/nar/{HASH}-{'0' * 64}.nar.zst"), 404),
+        (get(f"/run-{HASH[:16]}{GOOD}"), 404),
+        (get(f"/run-0123456789abcdef{GOOD}"), 200),
         (get("/log/x.drv"), 404),
         (get("/" + "a" * 100_000), 414),
         (get(GOOD, "X: " + "a" * 100_000), 431),
