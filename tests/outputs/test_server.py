@@ -7,6 +7,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
@@ -40,7 +41,8 @@ def ask(place: tuple[str, int], request: bytes) -> bytes:
     """Send *request* as it is, and return all that comes before the connection ends."""
     with socket.create_connection(place, timeout=10) as client:
         client.sendall(request)
-        client.shutdown(socket.SHUT_WR)
+        with suppress(OSError):  # it may have answered already, and gone
+            client.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: client.recv(1 << 16), b""))
 
 
