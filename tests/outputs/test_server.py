@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import socket
 import struct
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from nix_seed.outputs.open import fresh_key, settings_for
 from nix_seed.outputs.rules.statement import OutputFact
 from nix_seed.outputs.server import CacheServer, serving
 from support.nars import NarFile, dump, nar_hash
@@ -82,6 +84,17 @@ def test_odd_requests(request_: bytes, status: int, served: tuple[str, int]) -> 
     answer = ask(served, request_)
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
     assert (b"StorePath" in answer) == (status == 200 and not request_.startswith(b"HEAD"))
+
+
+def test_each_run_has_an_address_of_its_own(served: tuple[str, int]) -> None:
+    """Nix remembers by the address what a cache said, and so which key signed it."""
+    settings = [settings_for("http://127.0.0.1:7090", fresh_key()) for _ in range(2)]
+    urls = [re.search("^substituters = (.+)$", each, re.MULTILINE) for each in settings]
+    first, second = (urlsplit(each[1]).path for each in urls if each is not None)
+    assert first != second
+    info = ask(served, get(f"{first}{GOOD}")).decode()
+    nar = next(line[5:] for line in info.splitlines() if line.startswith("URL: "))
+    assert ask(served, get(f"{first}/{nar}", method="HEAD")).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize(
