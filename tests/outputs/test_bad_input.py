@@ -27,11 +27,17 @@ from nix_seed.outputs.cache import OutputCache
 from nix_seed.outputs.clean import clean_outputs, parse_age
 from nix_seed.outputs.kept import find_kept, keep
 from nix_seed.outputs.rules.kept import ANNOTATION, NAR_TYPE, KeptOutput, Stored, tag_of
-from nix_seed.outputs.rules.statement import OutputFact, OutputsStatement, outputs_subject
+from nix_seed.outputs.rules.statement import (
+    PREDICATE_TYPE,
+    OutputFact,
+    OutputsStatement,
+    outputs_subject,
+)
 from nix_seed.outputs.server import CacheServer, serving
 from nix_seed.outputs.sign import list_statement, sign_outputs
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
+from nix_seed.trust.attestations import list_bundle
 from support.attestations import put
 from support.nars import NarFile, dump, nar_hash
 from support.output_scene import BLOB, FACT, HASH, NAR, NAR_HASH, NAR_SIZE, NOW, OTHER, PATH, Scene
@@ -335,6 +341,41 @@ def test_what_a_tagged_commit_left_as_it_was_stays_too(scene: Scene) -> None:
     assert (done.dropped, done.kept) == (1, 1)
     assert find_kept(scene.store, HASH).kept
     assert not find_kept(scene.store, OTHER.hash_part).kept
+
+
+def test_the_word_on_a_commit_that_built_nothing_goes_with_its_age(scene: Scene) -> None:
+    """No path's list names it, and what it speaks of was pushed again since."""
+    scene.keep(pushed="2026-06-30T12:00:00Z")
+    said = OutputsStatement(
+        source=SOURCE,
+        commit=Commit("2" * 40),
+        system="x86_64-linux",
+        seed=Digest.of(b"seed"),
+        builder="alice",
+        finished_on="2026-01-31T12:00:00Z",
+        outputs=(FACT,),
+    )
+    subjects = []
+    for commit in (Commit("2" * 40), Commit("3" * 40)):
+        (signed,) = sign_outputs(replace(said, commit=commit), scene.alice, [scene.log])
+        list_statement(scene.store, signed)
+        subjects.append(outputs_subject(commit).digest)
+    # Of a third commit a list names what is no statement: that stays.
+    list_bundle(scene.store, outputs_subject(Commit("4" * 40)), b"{}", PREDICATE_TYPE)
+    subjects.append(outputs_subject(Commit("4" * 40)).digest)
+    bundles = [Digest.of(each) for each in signed.bundles]
+
+    def listed() -> list[int]:
+        return [len(scene.store.referrers(each)) for each in subjects]
+
+    assert clean_outputs(scene.store, datetime(2026, 1, 31, tzinfo=UTC)).dropped == 0
+    assert listed() == [1, 1, 1]
+    done = clean_outputs(scene.store, datetime(2026, 2, 28, tzinfo=UTC), {"2" * 40})
+    assert (done.dropped, done.kept, done.troubles) == (0, 1, ())
+    assert listed() == [1, 0, 1]
+    assert done.freed
+    assert not any(map(scene.store.has_blob, bundles))
+    assert nar_of(scene.cache()) == (200, BLOB)
 
 
 def test_a_list_that_cannot_be_read_is_left_as_it_is(scene: Scene) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+import re
 import socket
 import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
 import pytest
 
+from nix_seed.outputs.open import fresh_key, settings_for
 from nix_seed.outputs.rules.statement import OutputFact
 from nix_seed.outputs.server import CacheServer, serving
 from support.nars import NarFile, dump, nar_hash
@@ -40,7 +43,8 @@ def ask(place: tuple[str, int], request: bytes) -> bytes:
     """Send *request* as it is, and return all that comes before the connection ends."""
     with socket.create_connection(place, timeout=10) as client:
         client.sendall(request)
-        client.shutdown(socket.SHUT_WR)
+        with suppress(OSError):  # it may have answered already, and gone
+            client.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: client.recv(1 << 16), b""))
 
 
@@ -66,6 +70,8 @@ def get(path: str, *headers: str, method: str = "GET", body: str = "") -> bytes:
         (get("/../../etc/passwd"), 404),
         (get(f"/nar/..{GOOD}"), 404),
         (get(f"/nar/{HASH}-{'0' * 64}.nar.zst"), 404),
+        (get(f"/run-{HASH[:16]}{GOOD}"), 404),
+        (get(f"/run-0123456789abcdef{GOOD}"), 200),
         (get("/log/x.drv"), 404),
         (get("/" + "a" * 100_000), 414),
         (get(GOOD, "X: " + "a" * 100_000), 431),
@@ -78,6 +84,17 @@ def test_odd_requests(request_: bytes, status: int, served: tuple[str, int]) -> 
     answer = ask(served, request_)
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
     assert (b"StorePath" in answer) == (status == 200 and not request_.startswith(b"HEAD"))
+
+
+def test_each_run_has_an_address_of_its_own(served: tuple[str, int]) -> None:
+    """Nix remembers by the address what a cache said, and so which key signed it."""
+    settings = [settings_for("http://127.0.0.1:7090", fresh_key()) for _ in range(2)]
+    urls = [re.search("^substituters = (.+)$", each, re.MULTILINE) for each in settings]
+    first, second = (urlsplit(each[1]).path for each in urls if each is not None)
+    assert first != second
+    info = ask(served, get(f"{first}{GOOD}")).decode()
+    nar = next(line[5:] for line in info.splitlines() if line.startswith("URL: "))
+    assert ask(served, get(f"{first}/{nar}", method="HEAD")).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize(

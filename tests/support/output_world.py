@@ -75,11 +75,10 @@ class Serving:
             trusted_public_keys=self.key,
             fallback="true",
             download_attempts="1",
-            # What an earlier server said at this address is none of this one's business.
-            narinfo_cache_negative_ttl="0",
-            narinfo_cache_positive_ttl="0",
             sandbox_paths="",
         )
+        # As on a fresh machine: what a server said at this address before is not remembered.
+        env["XDG_CACHE_HOME"] = f"{store}-cache"
         program = "nix" if bin_dir is None else str(bin_dir / "nix")
         command = [program, "build", "--store", str(store), "--no-link", "-L", flake]
         return subprocess.run(command, env=env, capture_output=True, text=True, check=False)

@@ -193,8 +193,12 @@ class Nix:
 
     def invalid_paths(self, paths: Iterable[StorePath]) -> frozenset[StorePath]:
         """Return those of *paths* that this store does not have; nothing is fetched."""
-        found: set[StorePath] = set()
-        for batch in _batches(sorted(map(str, paths))):
+        asked, found = sorted(map(str, paths)), set[StorePath]()
+        if self._is_readable():
+            with contextlib.suppress(OSError):
+                where = self.root / database.DATABASE
+                return frozenset(map(StorePath.parse, database.read_invalid_paths(where, asked)))
+        for batch in _batches(asked):
             arguments = ["--check-validity", "--print-invalid", *batch]
             text = self.run("nix-store", arguments, "asking for store paths")
             found |= set(map(StorePath.parse, text.split()))

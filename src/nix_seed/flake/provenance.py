@@ -88,17 +88,13 @@ class Provenance:
 
 def read_provenance(nix: Nix, paths: Iterable[StorePath]) -> dict[StorePath, Provenance]:
     """Return the provenance of those of *paths* that are valid in the store."""
-    here = [path for path in sorted(set(paths)) if os.path.lexists(f"{nix.root}/{path}")]
+    here = {path for path in paths if os.path.lexists(f"{nix.root}/{path}")}
+    valid = sorted(map(str, here - nix.invalid_paths(here)))
     found: dict[StorePath, Provenance] = {}
-    for start in range(0, len(here), _BATCH):
-        batch = list(map(str, here[start : start + _BATCH]))
-        doing = "asking Nix where store paths come from"
-        invalid = set(
-            nix.run("nix-store", ["--check-validity", "--print-invalid", *batch], doing).split()
-        )
-        valid = [path for path in batch if path not in invalid]
-        if valid:
-            found |= _parse(nix.run("nix", ["path-info", "--json", *valid], doing), doing)
+    doing = "asking Nix where store paths come from"
+    for start in range(0, len(valid), _BATCH):
+        batch = valid[start : start + _BATCH]
+        found |= _parse(nix.run("nix", ["path-info", "--json", *batch], doing), doing)
     return found
 
 

@@ -32,9 +32,11 @@ from nix_seed.trust.attestations import Attestation
 Decide = Callable[[StorePath, Sequence[Attestation], Sequence[str]], Served | NotServed]
 """Judges what bundles say of a path, and why others could not be read."""
 
+MISS_LASTS: Final = 30
+"""Seconds for which a path that was asked for in vain is not asked for again."""
+
 _NOBODYS: Final = "0" * 32
 _AT_FIRST: Final = 6  # connections
-_MISS_LASTS: Final = 30.0  # seconds
 _MOST_BUNDLES: Final = 40  # of one path, the newest
 _GONE_LASTS: Final = 10.0  # seconds at least
 _GONE_TIMES: Final = 10  # as long as it took to see that nobody answers
@@ -261,7 +263,7 @@ class OutputCache:
         if now < self._silent_until:
             return _Miss(self._silent_until)
         try:
-            return self._judged(hash_part) or _Miss(now + _MISS_LASTS)
+            return self._judged(hash_part) or _Miss(now + MISS_LASTS)
         except NixSeedError as error:
             self._tell(OutputMissed(hash_part, error.message))
             if isinstance(error, CouldNotCheck):
@@ -269,7 +271,7 @@ class OutputCache:
                 # a tenth of its time.
                 after = time.monotonic()
                 self._silent_until = after + max(_GONE_LASTS, _GONE_TIMES * (after - now))
-            return _Miss(time.monotonic() + _MISS_LASTS)
+            return _Miss(time.monotonic() + MISS_LASTS)
 
     def _judged(self, hash_part: str) -> OutputAnswer | None:
         # What stands there serves once: where it proves false, or old, the path's list is asked.

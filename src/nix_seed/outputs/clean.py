@@ -18,19 +18,32 @@ from typing import Final
 
 from nix_seed.core.declared import time_text
 from nix_seed.core.digests import Digest, NarHash
-from nix_seed.core.errors import InputError, NixSeedError
+from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError
 from nix_seed.core.parallel import in_parallel
 from nix_seed.core.values import dataclass
-from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.intoto.statement import Commit, Statement, is_commit
+from nix_seed.formats.intoto.statement import Commit, is_commit
 from nix_seed.formats.nix.store_path import HASH_PART, StorePath
-from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType, fallback_tag
+from nix_seed.formats.oci.manifest import (
+    Descriptor,
+    Index,
+    Manifest,
+    MediaType,
+    fallback_tag,
+    subject_listed,
+)
 from nix_seed.outputs.kept import ensure, forget_newest, listed_at, tags_that_move, without
 from nix_seed.outputs.rules.kept import ANNOTATION, TAG_PREFIX, KeptOutput, entry_of, read_entry
-from nix_seed.outputs.rules.statement import outputs_subject, read_statement
+from nix_seed.outputs.rules.statement import PREDICATE_TYPE, outputs_subject
+from nix_seed.outputs.words import unverified_outputs
 from nix_seed.registry.layout_store import LayoutStore
-from nix_seed.registry.store import ImageStore, IndexEdit, NamedDocument
-from nix_seed.trust.attestations import gather
+from nix_seed.registry.store import (
+    ImageStore,
+    IndexEdit,
+    NamedDocument,
+    is_bundle,
+    read_referrer,
+)
+from nix_seed.trust.attestations import PREDICATE, Attestation, gather
 
 _TAG: Final = re.compile(rf"{TAG_PREFIX}({HASH_PART})\Z")
 _AGE: Final = re.compile(r"([1-9][0-9]{0,4})([dhw])\Z")
@@ -75,10 +88,10 @@ def clean_outputs(
         with suppress(NixSeedError):
             forget_newest(store)
     restored = _restore(store, first, old)
-    if not first.troubles:
-        first.gone |= set(_forget(store, first))
-    freed = 0
-    if isinstance(store, LayoutStore) and first.dropped and not first.troubles:
+    sound, freed = not first.troubles, 0
+    if sound:
+        first.gone |= set(_forget(store, first, commits, limit))
+    if sound and first.gone and isinstance(store, LayoutStore):
         # Once more, for what jobs have listed meanwhile.
         used = _drop(store, tags, lambda _: False).used
         freed = sum(store.remove_blob(digest) for digest in sorted(first.gone - used))
@@ -98,11 +111,8 @@ def _said_of(store: ImageStore, commits: Collection[str]) -> Iterator[tuple[Stor
         raise trouble
     for each in found.attestations:
         with suppress(InputError):
-            envelope = Bundle.parse(each.text, each.place).dsse_envelope
-            if envelope is not None:
-                statement = Statement.parse(envelope.payload, each.place)
-                for fact in read_statement(statement, each.place).outputs:
-                    yield fact.path, fact.nar_hash
+            for fact in unverified_outputs(each).outputs:
+                yield fact.path, fact.nar_hash
 
 
 @dataclass(slots=True)
@@ -148,7 +158,7 @@ def _drop(
         done.unsaid |= {bundle.digest for _, kept in goes for bundle in kept.bundles}
         done.said |= {bundle.digest for _, kept in stays for bundle in kept.bundles}
         done.gone |= {digest for each in goes for digest in _named(*each)}
-        done.used |= {digest for each in stays for digest in _named(*each)}
+        done.used |= {digest for each in stays for digest in _named(*each)} | done.said
     with tags_that_move():
         store.edit_indexes(edits, _REQUESTS)
     return done
@@ -184,34 +194,50 @@ def _restore(store: ImageStore, done: _Dropped, unwanted: Callable[[KeptOutput],
     return found
 
 
-def _forget(store: ImageStore, done: _Dropped) -> Iterator[Digest]:
-    """Take statements that speak of nothing that is kept off their commit's list.
+def _forget(
+    store: ImageStore, done: _Dropped, commits: Collection[str], limit: str
+) -> Iterator[Digest]:
+    """Take statements off their commit's list that speak of nothing that is kept.
 
-    Yield their digests, and those of their bundles.
+    Those on what was dropped, and older ones than *limit* that nothing which is kept names, but for
+    what is said of *commits*: of a commit that changed nothing there is but a statement. Where a
+    registry lists referrers by itself, it does not say of which commits. Yield their digests, and
+    those of their bundles.
     """
-    silent = done.unsaid - done.said
-    for commit in sorted(done.commits):
-        if is_commit(commit):  # what a hint says
-            try:
-                yield from _forget_commit(store, Commit(commit), silent)
-            except NixSeedError as error:
-                done.troubles.append(error.message)
+    named = {outputs_subject(Commit(each)).digest for each in done.commits if is_commit(each)}
+    named |= {each for each in map(subject_listed, store.list_tags()) if each is not None}
+    subjects = sorted(named - {outputs_subject(Commit(each)).digest for each in commits})
+
+    def forget(subject: Digest) -> list[Digest]:
+        try:
+            goes = dict(_silent(store, subject, done, limit))
+            if goes:
+                store.edit_indexes({fallback_tag(subject): without(goes)})
+        except NixSeedError as error:
+            done.troubles.append(error.message)
+            return []
+        return [*goes, *goes.values()]
+
+    for gone in in_parallel(forget, subjects, _REQUESTS):
+        yield from gone
 
 
-def _forget_commit(store: ImageStore, commit: Commit, silent: set[Digest]) -> Iterator[Digest]:
-    subject = outputs_subject(commit).digest
-    goes = set()
+def _silent(
+    store: ImageStore, subject: Digest, done: _Dropped, limit: str
+) -> Iterator[tuple[Digest, Digest]]:
+    """Yield the manifests of statements on *subject* to be dropped, each with its bundle."""
     for item in store.referrers(subject):
-        fetched = store.get_manifest(item.digest)
-        if fetched is None or item.media_type != MediaType.MANIFEST:
+        # What else may lie beside a digest is not read.
+        if item.annotations.get(PREDICATE) != PREDICATE_TYPE:
             continue
-        layers = {each.digest for each in Manifest.parse(fetched.body, str(item.digest)).layers}
-        if layers and layers <= silent:
-            goes.add(item.digest)
-            yield from layers
-    if goes:
-        store.edit_indexes({fallback_tag(subject): without(goes)})
-        yield from goes
+        with suppress(InputError, CheckedFalse):  # what is no statement of ours stays
+            found = read_referrer(store, item, subject, is_bundle)
+            if found is None or (bundle := Digest.of(found.text)) in done.said:
+                continue
+            said = unverified_outputs(Attestation(found.place, found.text))
+            ours = outputs_subject(said.commit).digest == subject
+            if ours and (bundle in done.unsaid or said.finished_on < limit):
+                yield item.digest, bundle
 
 
 def _named(item: Descriptor, kept: KeptOutput) -> Iterator[Digest]:

@@ -14,7 +14,7 @@ from nix_seed.core.events import OnEvent, ignore
 from nix_seed.core.files import read_if_there, unnamed
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.image.rules.spec import Spec
-from nix_seed.outputs.cache import OutputCache
+from nix_seed.outputs.cache import MISS_LASTS, OutputCache
 from nix_seed.outputs.push import BuiltIn
 from nix_seed.outputs.rules.narinfo import CacheKey
 from nix_seed.outputs.words import WordReader
@@ -69,15 +69,19 @@ def kept_key(state: Path) -> CacheKey:
 def settings_for(url: str, key: CacheKey) -> str:
     """Return the lines of nix.conf that have a Nix take from the cache at *url*, and build else.
 
-    Nix turns substitution off where it sees no network but loopback, unless it is told.
+    Nix turns substitution off where it sees no network but loopback, unless it is told. It
+    remembers what a substituter said by its address, so each key gets an address of its own: what
+    another run's cache said, signed by another key, must not be found there.
     """
+    run = Digest.of(key.key.public_key().public_bytes_raw()).hex[:16]
     lines = {
         "substitute": "true",
-        "substituters": url,
+        "substituters": f"{url}/run-{run}",
         "trusted-public-keys": key.public,
         "fallback": "true",
-        "narinfo-cache-positive-ttl": "0",
-        "narinfo-cache-negative-ttl": "0",
+        # Without these Nix asks for each path five times in one build.
+        "narinfo-cache-positive-ttl": "86400",
+        "narinfo-cache-negative-ttl": str(MISS_LASTS),
         "download-attempts": "1",
     }
     return "".join(f"{name} = {value}\n" for name, value in lines.items())

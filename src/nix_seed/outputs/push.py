@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,7 @@ from nix_seed.core.events import Stage, tell
 from nix_seed.core.parallel import in_parallel
 from nix_seed.core.values import dataclass
 from nix_seed.core.words import plural
-from nix_seed.flake.checkout import read_checkout
+from nix_seed.flake.checkout import Checkout, read_checkout
 from nix_seed.flake.nix import DerivationReader, Nix
 from nix_seed.flake.nix_code import nix_string
 from nix_seed.flake.provenance import read_provenance
@@ -191,7 +191,10 @@ def named_outputs(nix: Nix, flake: str, system: str) -> NamedOutputs:
 
 def check_commit(directory: Path) -> None:
     """Raise ``InputError`` where the tree is not what its commit says."""
-    checkout = read_checkout(directory)
+    _check_clean(read_checkout(directory), directory)
+
+
+def _check_clean(checkout: Checkout, directory: Path) -> None:
     if checkout.dirty:
         raise InputError(
             f"{directory} has changes that no commit holds: what was built stays in this"
@@ -215,8 +218,8 @@ def push_outputs(
     another commit. Nothing is signed before every NAR is in the repository. Raises ``InputError``
     for a tree with changes, and as ``prepare_attest``, Nix, the registry and the logs do.
     """
-    check_commit(tree.directory)
-    ready = prepare_attest(tree, attester, seed.system)
+    ready = prepare_attest(replace(tree, allow_dirty=True), attester, seed.system)
+    _check_clean(ready.checkout, tree.directory)
     check_writable(target.stores, target.reference)
     store = target.stores.open(target.reference, create=True)
     tell(Stage("outputs", f"looking for what was built from {ready.source.commit}"))

@@ -21,6 +21,7 @@ PRIORITY: Final = 10
 SERVED: Final = "/nix-seed-served.json"
 """Where it is told what was taken so far."""
 
+_RUN: Final = re.compile(r"^/run-[0-9a-f]{16}(?=/)")
 _HERE: Final = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
 _SECONDS: Final = 60  # that a connection may be idle
 _CONNECTIONS: Final = 128
@@ -52,7 +53,7 @@ class CacheServer:
 
     @property
     def url(self) -> str:
-        """The address it serves at."""
+        """The address it serves at; below it, ``/run-`` and 16 hex digits lead here as well."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def run(self) -> None:
@@ -125,20 +126,21 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer one request of Nix's."""
         if {"Content-Length", "Transfer-Encoding"} & set(self.headers):
             self.close_connection = True  # what follows is no request
+        path = _RUN.sub("", self.path)
         if not _HERE.fullmatch(self.headers.get("Host", "localhost")):
             # A web page whose name was made to lead here must not read what a project builds.
             self._answer(421, _TEXT, b"this cache is for its own machine: ask 127.0.0.1\n")
-        elif self.path == "/nix-cache-info":
+        elif path == "/nix-cache-info":
             self._answer(200, "text/x-nix-cache-info", cache_info(PRIORITY))
-        elif self.path == SERVED:
+        elif path == SERVED:
             self._answer(200, "application/json", self.serving.told())
-        elif (hash_part := asked_path(self.path)) is not None:
+        elif (hash_part := asked_path(path)) is not None:
             text = self.serving.cache.narinfo(hash_part)
             if text is None:
                 self._answer(404, _TEXT, b"not kept\n")
             else:
                 self._answer(200, "text/x-nix-narinfo", text)
-        elif (asked := asked_nar(self.path)) is not None:
+        elif (asked := asked_nar(path)) is not None:
             size = self.serving.cache.size_of(*asked)
             if size is None:
                 self._answer(404, _TEXT, b"not kept\n")

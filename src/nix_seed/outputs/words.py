@@ -9,6 +9,8 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Fate
+from nix_seed.formats.intoto.bundle import Bundle
+from nix_seed.formats.intoto.statement import Statement
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.outputs.rules.agreed import (
     ANYTHING,
@@ -148,6 +150,14 @@ class WordReader:
         if key not in self._statements:
             self._statements[key] = _parse(envelope)
         return self._statements[key]
+
+
+def unverified_outputs(found: Attestation) -> OutputsStatement:
+    """Return what the bundle *found* says, whoever signed it; ``InputError`` if it says nothing."""
+    envelope = Bundle.parse(found.text, found.place).dsse_envelope
+    if envelope is None:
+        raise InputError(f"{found.place} holds no statement")
+    return read_statement(Statement.parse(envelope.payload, found.place), found.place)
 
 
 def _parse(envelope: SignedEnvelope) -> _Read | SetAside:

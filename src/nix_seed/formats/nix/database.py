@@ -81,11 +81,18 @@ def read_valid_paths(path: Path) -> list[str]:
     return _ask(path, "SELECT path FROM ValidPaths")
 
 
+def read_invalid_paths(path: Path, asked: Iterable[str]) -> list[str]:
+    """Return those of *asked* that are not valid; ``OSError`` as above."""
+    return _ask(path, _INVALID, json.dumps([*asked]))
+
+
 def read_requisites(path: Path, wanted: Iterable[str]) -> set[str]:
     """Return those of *wanted* that are valid, and all they refer to; ``OSError`` as above."""
     return set(_ask(path, _REQUISITES, json.dumps([*wanted])))
 
 
+_INVALID: Final = """
+SELECT value FROM json_each(?) WHERE value NOT IN (SELECT path FROM ValidPaths)"""
 _REQUISITES: Final = """
 WITH RECURSIVE reached(id) AS (
     SELECT id FROM ValidPaths WHERE path IN (SELECT value FROM json_each(?))
