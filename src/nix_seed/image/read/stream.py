@@ -6,7 +6,6 @@ not before.
 """
 
 import hashlib
-import multiprocessing
 import queue
 import threading
 import time
@@ -54,6 +53,8 @@ class Allowance:
     """
 
     def __init__(self, total: int, free: int, place: Path) -> None:
+        import multiprocessing  # which those who unpack no image need not wait for
+
         self._limit, self._free, self._place = total, free, place
         most = min(total, free, (1 << 63) - 1)
         self._left = multiprocessing.get_context("fork").Value("q", most)
