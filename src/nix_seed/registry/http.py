@@ -149,8 +149,12 @@ class Transport:
         self._patience = patience
         self._plain = frozenset(parse_url(f"http://{host}").netloc for host in plain)
         self._environ = environ
-        file = ca_file or environ.get("SSL_CERT_FILE") or environ.get("NIX_SSL_CERT_FILE")
-        self._context = _tls(file) if file else None
+        self._ca_file = (
+            ca_file or environ.get("SSL_CERT_FILE") or environ.get("NIX_SSL_CERT_FILE") or None
+        )
+        if self._ca_file is not None:
+            with _reading(self._ca_file), open(self._ca_file, "rb"):
+                pass
         self._lock = threading.Lock()
         self._pools: dict[tuple[int, bool, Proxy | None], urllib3.PoolManager] = {}
 
@@ -218,8 +222,7 @@ class Transport:
         with self._lock:
             key = os.getpid(), secure, proxy
             if key not in self._pools:
-                context = (self._context or _usual_tls()) if secure else None
-                self._pools[key] = _open_pool(proxy, context)
+                self._pools[key] = _open_pool(proxy, _tls(self._ca_file) if secure else None)
             return self._pools[key]
 
 
@@ -295,20 +298,25 @@ class _HttpsPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _Https
 
 
-def _tls(file: str) -> ssl.SSLContext:
-    try:
+@cache
+def _tls(file: str | None) -> ssl.SSLContext:
+    """Load the authorities in *file*, or the system's, once.
+
+    That takes longer than a request to a server nearby.
+    """
+    with _reading(file):
         return ssl.create_default_context(cafile=file)
+
+
+@contextmanager
+def _reading(file: str | None) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ssl.SSLError) as error:
         raise InputError(
             f"the CA file {file} cannot be read: {error}",
             hint="mend or unset SSL_CERT_FILE / NIX_SSL_CERT_FILE, or name another CA file",
         ) from error
-
-
-@cache
-def _usual_tls() -> ssl.SSLContext:
-    """Load the system's authorities once: that takes longer than a request to a server nearby."""
-    return ssl.create_default_context()
 
 
 @contextmanager
