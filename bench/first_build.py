@@ -1,8 +1,8 @@
 """Job start to the result of the first build, over links as runners have them.
 
 The project is the example of two packages, one commit after that for which the seed was pushed and
-its prefetch list recorded. Every contender begins on a machine of its own: an empty ``/nix``, an
-empty cache, an empty home. The servers are at the other end of a link, with a round trip of so many
+its prefetch list recorded. Every contender begins on a machine of its own: a new disk, an empty
+``/nix``, cache and home. The servers are at the other end of a link, with a round trip of so many
 milliseconds.
 
 * ours runs the steps of ``use/action.yml``, its set-up from the bundle included: there is neither
@@ -49,7 +49,7 @@ from support.distribution import NIX_SETTINGS, commit, distribution, make_projec
 from support.engines import docker, need
 from support.registries import certificate, docker_registry
 from support.runner import REPOSITORY, git, inhabitants, programs
-from support.seeds import edit, remove_tree
+from support.seeds import edit
 from support.steps import ROOT, assignments, runner_env
 
 __all__ = ["rows"]
@@ -301,18 +301,16 @@ class _Race:
         return min(found, *more, key=lambda turn: turn.seconds)
 
     def _turn(self, action: Callable[[_Machine], list[float]], project: Path) -> _Measured:
-        place = Path(tempfile.mkdtemp(prefix="machine-", dir=self._work))
-        os.sync()
         received = Path(f"/sys/class/net/{self._link.device}/statistics/rx_bytes")
-        used = _processor()
-        with _machine(place, project) as machine:
-            before = int(received.read_text())
-            parts = action(machine)
-            fetched = int(received.read_text()) - before
-            resident = machine.resident()
-        result = _Measured(sum(parts), _processor() - used, fetched, resident, tuple(parts))
-        remove_tree(place)
-        return result
+        with _disk(self._work) as place:
+            used = _processor()
+            with _machine(place, project) as machine:
+                before = int(received.read_text())
+                parts = action(machine)
+                fetched = int(received.read_text()) - before
+                resident = machine.resident()
+            used = _processor() - used
+        return _Measured(sum(parts), used, fetched, resident, tuple(parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,6 +389,28 @@ class _Machine:
             said = (done.stdout + done.stderr).decode(errors="replace")[-3000:]
             raise SystemExit(f"{command[:4]} failed: {said}")
         return seconds
+
+
+@contextlib.contextmanager
+def _disk(work: Path) -> Iterator[Path]:
+    """Lend a directory that is a new file system.
+
+    On one where many files were just removed, ext4 looks long for a place for each new one: that of
+    an earlier turn would make the next slower, most of all whoever makes many.
+    """
+    place = Path(tempfile.mkdtemp(prefix="machine-", dir=work))
+    image = place.with_suffix(".ext4")
+    run("truncate", "-s", "32G", image)
+    extended = "lazy_itable_init=0,lazy_journal_init=0"
+    run(need("mkfs.ext4", "e2fsprogs"), "-q", "-F", "-N", "500000", "-E", extended, image)
+    run("mount", "-o", "loop", image, place)
+    os.sync()
+    try:
+        yield place
+    finally:
+        run("umount", "--lazy", place)
+        image.unlink()
+        place.rmdir()
 
 
 @contextlib.contextmanager

@@ -259,6 +259,17 @@ def test_a_ca_file_that_cannot_be_read() -> None:
         Registry("127.0.0.1:1", keyring=Keyring({"SSL_CERT_FILE": "/nonexistent"}))
 
 
+def test_authorities_are_read_for_tls_alone(tmp_path: Path) -> None:
+    (tmp_path / "ca").write_text("no certificate")
+    keyring = Keyring({"SSL_CERT_FILE": str(tmp_path / "ca")}, given=US.given)
+    with docker_registry(tmp_path / "registry") as running:
+        plain = Registry(running.host, keyring=keyring, patience=QUICK).repository("o/r")
+        assert not plain.has_blob(Digest.of(b"nothing"))
+    secure = Registry("registry.invalid", keyring=keyring, patience=QUICK).repository("o/r")
+    with pytest.raises(InputError, match=r"the CA file .*/ca cannot be read"):
+        secure.has_blob(Digest.of(b"nothing"))
+
+
 def test_the_limit_of_manifests_is_that_of_the_specification() -> None:
     assert MANIFEST_LIMIT == 4 * 1024 * 1024
 

@@ -42,14 +42,18 @@ class FrameCutter:
         self._checksum = 0
         self._whole = 0  # the frame's size, once its last block was seen
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes) -> Iterator[memoryview]:
         """Take *data*; yield the frames that are complete now."""
         self._buffer += data
-        while (size := self._frame_size()) is not None:
-            if self._buffer[:4] == _MAGIC.to_bytes(4, "little"):
-                yield bytes(memoryview(self._buffer)[:size])
-            del self._buffer[:size]
+        whole, begin = self._buffer, 0
+        while (size := self._frame_size(begin)) is not None:
+            if whole[begin : begin + 4] == _MAGIC.to_bytes(4, "little"):
+                yield memoryview(whole)[begin : begin + size]
+            begin += size
             self._block = self._whole = 0
+        if begin:
+            # What was yielded looks at the old one, which is copied only from there on.
+            self._buffer = bytearray(memoryview(whole)[begin:])
         if len(self._buffer) > self._largest:
             raise self._broken(f"has a frame of more than {self._largest} bytes")
 
@@ -58,30 +62,32 @@ class FrameCutter:
         if self._buffer:
             raise self._broken("ends in the middle of a frame")
 
-    def _frame_size(self) -> int | None:
-        """Return the size of the frame at the front, None while it is incomplete."""
-        buffer = self._buffer
+    def _frame_size(self, begin: int) -> int | None:
+        """Return the size of the frame at *begin*, None while it is incomplete."""
+        buffer, there = self._buffer, len(self._buffer) - begin
         if self._block == 0:
-            if len(buffer) < 8:
+            if there < 8:
                 return None
-            magic = int.from_bytes(buffer[:4], "little")
+            magic = int.from_bytes(buffer[begin : begin + 4], "little")
+            descriptor = buffer[begin + 4]
             if magic & ~0xF == _FIRST_SKIPPABLE:
-                size = 8 + int.from_bytes(buffer[4:8], "little")
-                return size if size <= len(buffer) else None
+                size = 8 + int.from_bytes(buffer[begin + 4 : begin + 8], "little")
+                return size if size <= there else None
             if magic != _MAGIC:
                 raise self._broken("is not intact zstd")
-            if len(buffer) < _LONGEST_HEADER and len(buffer) < _header_size(buffer[4]):
+            if there < _LONGEST_HEADER and there < _header_size(descriptor):
                 return None
-            self._block, self._checksum = _header_size(buffer[4]), buffer[4] & 4
-        while not self._whole and self._block + 3 <= len(buffer):
-            header = int.from_bytes(buffer[self._block : self._block + 3], "little")
+            self._block, self._checksum = _header_size(descriptor), descriptor & 4
+        while not self._whole and self._block + 3 <= there:
+            at = begin + self._block
+            header = int.from_bytes(buffer[at : at + 3], "little")
             kind, size = header >> 1 & 3, header >> 3
             if kind == _RESERVED:
                 raise self._broken("is not intact zstd")
             self._block += 3 + (1 if kind == _RLE else size)
             if header & 1:
                 self._whole = self._block + self._checksum
-        return self._whole if 0 < self._whole <= len(buffer) else None
+        return self._whole if 0 < self._whole <= there else None
 
     def _broken(self, problem: str) -> CheckedFalse:
         return CheckedFalse(

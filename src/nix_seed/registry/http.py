@@ -43,6 +43,10 @@ class NotTLS(Unreachable):
     """The server speaks, but not TLS."""
 
 
+class NotTrusted(Unreachable):
+    """The server speaks TLS, and its certificate was not accepted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A response whose body is still on the wire. ``url`` is where it came from."""
@@ -145,9 +149,14 @@ class Transport:
         self._patience = patience
         self._plain = frozenset(parse_url(f"http://{host}").netloc for host in plain)
         self._environ = environ
-        self._context = _tls(ca_file or environ.get("SSL_CERT_FILE"), environ)
+        self._ca_file = (
+            ca_file or environ.get("SSL_CERT_FILE") or environ.get("NIX_SSL_CERT_FILE") or None
+        )
+        if self._ca_file is not None:
+            with _reading(self._ca_file), open(self._ca_file, "rb"):
+                pass
         self._lock = threading.Lock()
-        self._pools: dict[tuple[int, Proxy | None], urllib3.PoolManager] = {}
+        self._pools: dict[tuple[int, bool, Proxy | None], urllib3.PoolManager] = {}
 
     def send(
         self,
@@ -180,6 +189,23 @@ class Transport:
             )
         return Answer(raw.status, raw.headers, str(where), raw)
 
+    def speaks_tls(self, url: str) -> bool:
+        """Whether the server at *url* (``https://…``) speaks TLS, whoever it is.
+
+        Nothing is sent to it: without authorities, which take long to load, none is accepted.
+        """
+        where = parse_url(url)
+        nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            with _mapped(url), _open_pool(proxy_for(self._environ, where), nobody) as pool:
+                limit = Timeout(connect=self._patience.connect, read=self._patience.stall)
+                pool.request("GET", url, timeout=limit, retries=False, redirect=False)
+        except NotTLS:
+            return False
+        except NotTrusted:
+            pass
+        return True
+
     def _check_allowed(self, url: Url) -> None:
         """Raise unless *url* is HTTPS, or plain HTTP to where that is allowed."""
         if url.scheme == "https" or is_loopback(url.host) or url.netloc in self._plain:
@@ -191,25 +217,28 @@ class Transport:
 
     def _pool(self, url: Url) -> urllib3.PoolManager:
         proxy = proxy_for(self._environ, url)
+        # Plain HTTP to this machine needs no authorities.
+        secure = url.scheme == "https" or proxy is not None
         with self._lock:
-            key = os.getpid(), proxy
+            key = os.getpid(), secure, proxy
             if key not in self._pools:
-                self._pools[key] = self._open_pool(proxy)
+                self._pools[key] = _open_pool(proxy, _tls(self._ca_file) if secure else None)
             return self._pools[key]
 
-    def _open_pool(self, proxy: Proxy | None) -> urllib3.PoolManager:
-        if proxy is None:
-            pool = urllib3.PoolManager(maxsize=_CONNECTIONS, ssl_context=self._context)
-        else:
-            said = proxy.authorization
-            pool = urllib3.ProxyManager(
-                proxy.url,
-                maxsize=_CONNECTIONS,
-                ssl_context=self._context,
-                proxy_headers={"Proxy-Authorization": said} if said else None,
-            )
-        pool.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
-        return pool
+
+def _open_pool(proxy: Proxy | None, context: ssl.SSLContext | None) -> urllib3.PoolManager:
+    if proxy is None:
+        pool = urllib3.PoolManager(maxsize=_CONNECTIONS, ssl_context=context)
+    else:
+        said = proxy.authorization
+        pool = urllib3.ProxyManager(
+            proxy.url,
+            maxsize=_CONNECTIONS,
+            ssl_context=context,
+            proxy_headers={"Proxy-Authorization": said} if said else None,
+        )
+    pool.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+    return pool
 
 
 class _Arriving(io.RawIOBase):
@@ -269,21 +298,25 @@ class _HttpsPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _Https
 
 
-def _tls(ca_file: str | None, environ: Mapping[str, str]) -> ssl.SSLContext:
-    file = ca_file or environ.get("NIX_SSL_CERT_FILE")
+@cache
+def _tls(file: str | None) -> ssl.SSLContext:
+    """Load the authorities in *file*, or the system's, once.
+
+    That takes longer than a request to a server nearby.
+    """
+    with _reading(file):
+        return ssl.create_default_context(cafile=file)
+
+
+@contextmanager
+def _reading(file: str | None) -> Iterator[None]:
     try:
-        return ssl.create_default_context(cafile=file) if file else _usual_tls()
+        yield
     except (OSError, ssl.SSLError) as error:
         raise InputError(
             f"the CA file {file} cannot be read: {error}",
             hint="mend or unset SSL_CERT_FILE / NIX_SSL_CERT_FILE, or name another CA file",
         ) from error
-
-
-@cache
-def _usual_tls() -> ssl.SSLContext:
-    """Load the system's authorities once: that takes longer than a request to a server nearby."""
-    return ssl.create_default_context()
 
 
 @contextmanager
@@ -301,7 +334,7 @@ def _unreachable(where: str, error: urllib3.exceptions.HTTPError) -> Unreachable
     if isinstance(error, urllib3.exceptions.SSLError):
         if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
             return NotTLS(f"{where} does not speak TLS", not_done=True)
-        return Unreachable(
+        return NotTrusted(
             f"{where}: its certificate was not accepted: {text}",
             hint="if it is signed by your own CA, name that CA's file in SSL_CERT_FILE",
             not_done=True,

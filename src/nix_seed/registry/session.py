@@ -16,7 +16,7 @@ from nix_seed.core.values import dataclass
 from nix_seed.registry.auth import Challenge, TokenAuthority, TokenScope, parse_challenges
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.errors import Denied, Patience, Unreachable, failure
-from nix_seed.registry.http import REDIRECTS, Answer, NotTLS, Transport
+from nix_seed.registry.http import REDIRECTS, Answer, Transport
 from nix_seed.registry.rules import http
 
 _MOST_REDIRECTS = 5
@@ -145,13 +145,12 @@ class Session:
     def _find_base(self) -> str:
         if self._plain_http:
             return f"http://{self._host}"
-        if http.is_loopback(http.parse_url(f"https://{self._host}").host):
-            # Only a server that answers, and not in TLS, is spoken to in plain HTTP. A certificate
-            # that is not accepted stays an error.
-            try:
-                self._transport.send("GET", f"https://{self._host}/v2/", {}).close()
-            except NotTLS:
-                return f"http://{self._host}"
+        address = f"https://{self._host}/v2/"
+        # Only a server that answers, and not in TLS, is spoken to in plain HTTP. A certificate that
+        # is not accepted stays an error.
+        here = http.is_loopback(http.parse_url(address).host)
+        if here and not self._transport.speaks_tls(address):
+            return f"http://{self._host}"
         return f"https://{self._host}"
 
     def _once(self, request: RegistryRequest, limit: int) -> Reply:

@@ -14,12 +14,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import multiprocessing
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from functools import partial
+from typing import TYPE_CHECKING
 
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.values import dataclass
@@ -30,6 +30,9 @@ from nix_seed.image.read.stream import BlobReader, Spent, TarPieces, layer_limit
 from nix_seed.image.read.tar import Entry, EntryKind, read_entries
 from nix_seed.image.rules.frames import Span, locate_paths, spans_of
 from nix_seed.use.store import StorePathWriter, check_path
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 _BATCH = 64
 # From glibc's malloc.h; elsewhere they are not known, and do nothing.
@@ -136,6 +139,10 @@ def workers(source: BlobReader, target: Target, count: int) -> Iterator[Workers]
         finally:
             os.umask(before)
         return
+    # Only here: who mounts works on layers in a process that is there.
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
     pipe = os.pipe()
     context = multiprocessing.get_context("fork")
     pool = ProcessPoolExecutor(count, context, partial(_begin, worker), (pipe,))

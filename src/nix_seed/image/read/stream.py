@@ -6,7 +6,6 @@ not before.
 """
 
 import hashlib
-import multiprocessing
 import queue
 import threading
 import time
@@ -55,6 +54,8 @@ class Allowance:
     """
 
     def __init__(self, total: int, free: int, place: Path) -> None:
+        import multiprocessing  # which those who unpack no image need not wait for
+
         self._limit, self._free, self._place = total, free, place
         most = min(total, free, (1 << 63) - 1)
         self._left = multiprocessing.get_context("fork").Value("q", most)
@@ -270,7 +271,7 @@ class TarPieces:
                 yield decode if self._pool is None else self._pool.submit(decode).result
         cutter.finish()
 
-    def _saw(self, frame: bytes) -> None:
+    def _saw(self, frame: memoryview) -> None:
         """Take note of a frame that is about to be decoded."""
 
     def _ready(self, pieces: Iterator[bytes]) -> Iterator[_Piece]:
@@ -281,7 +282,7 @@ class TarPieces:
             yield partial(bytes, piece)
             start, blocked = time.perf_counter(), fetched
 
-    def _decode(self, frame: bytes) -> bytes:
+    def _decode(self, frame: memoryview) -> bytes:
         start = time.perf_counter()
         if not 0 <= _content_size(frame) <= _LARGEST_FRAME:
             raise CheckedFalse(f"{self._label} has a frame of unknown or excessive size")
@@ -309,7 +310,7 @@ class HashedPieces(TarPieces):
         self.drain()
         return tuple(self._seen)
 
-    def _saw(self, frame: bytes) -> None:
+    def _saw(self, frame: memoryview) -> None:
         self._seen.append(HashedFrame.of(frame, _content_size(frame)))
 
 
@@ -317,7 +318,7 @@ def _raise(error: BaseException) -> bytes:
     raise error
 
 
-def _content_size(frame: bytes) -> int:
+def _content_size(frame: bytes | memoryview) -> int:
     try:
         return int(zstandard.frame_content_size(frame))
     except zstandard.ZstdError:

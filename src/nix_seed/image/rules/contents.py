@@ -63,7 +63,7 @@ class HashedFrame(NamedTuple):
     sha256: bytes
 
     @classmethod
-    def of(cls, data: bytes, size: int) -> Self:
+    def of(cls, data: bytes | memoryview, size: int) -> Self:
         """Describe the compressed *data*, which holds *size* bytes."""
         return cls(len(data), size, hashlib.sha256(data).digest())
 
