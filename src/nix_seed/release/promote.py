@@ -151,6 +151,12 @@ class _Promotion:
         self._before.lacking(release.root, "nothing was signed, and nothing published")
         index = index.as_named(self._named(records))
         ours = self._before.usable(records, evidence, index.digest, self._ledger)
+        if ours is None:
+            # Another promoter may have written it since, and the ledger is read only now: a record
+            # that comes after it would be a second one of this release.
+            self._ledger.walked()
+            records = self._records(release)
+            ours = self._before.usable(records, evidence, index.digest, self._ledger)
         if ours is not None:
             self._check_outputs(ours)
         already = ours is not None and stands(ours, self._by.policy)
