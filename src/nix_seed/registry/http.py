@@ -152,7 +152,10 @@ class Transport:
         self._ca_file = (
             ca_file or environ.get("SSL_CERT_FILE") or environ.get("NIX_SSL_CERT_FILE") or None
         )
-        if self._ca_file is not None:
+        if ca_file is not None:
+            # Asked for now: a mistake in it is told before anything is done.
+            _tls(ca_file)
+        elif self._ca_file is not None:
             with _reading(self._ca_file), open(self._ca_file, "rb"):
                 pass
         self._lock = threading.Lock()
