@@ -71,7 +71,6 @@ class Walked:
 def walked(
     request: pytest.FixtureRequest,
     distribution: Path,
-    cache: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Walked:
     need("bwrap")
@@ -82,9 +81,6 @@ def walked(
     git(project, "-c", "user.name=T", "-c", "user.email=t@localhost", "commit", "-qam", "One")
     git(project, "remote", "add", "origin", SOURCE)
     env = _environment(home)
-    # The walk in a pipe finds nothing made, as a new user does. The others differ in width alone.
-    if request.param is not None:
-        env["XDG_CACHE_HOME"] = str(cache)
     said: dict[str, str] = {}
     for name, command in WALK:
         head = git(project, "rev-parse", "HEAD").strip()
