@@ -15,7 +15,7 @@ from functools import partial
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.values import dataclass
-from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType
+from nix_seed.formats.oci.manifest import EMPTY, Descriptor, Index, MediaType
 from nix_seed.outputs.rules.kept import (
     MOST_KEPT,
     NEWEST_COMMIT,
@@ -34,8 +34,7 @@ from nix_seed.registry.errors import NotTaken
 from nix_seed.registry.store import ImageStore, IndexEdit, NamedDocument, index_members
 
 _ROUNDS = 5
-_EMPTY = b"{}"
-CONFIG = Descriptor(MediaType.EMPTY, Digest.of(_EMPTY), len(_EMPTY))
+CONFIG = Descriptor.of(MediaType.EMPTY, EMPTY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +112,6 @@ def forget_newest(store: ImageStore) -> None:
     """Have that find nothing."""
     if listed_at(store, NEWEST_TAG, writing=True):
         store.put_manifest(Index(()).dump(), MediaType.INDEX, NEWEST_TAG)
-
-
-def put_config(store: ImageStore) -> None:
-    """Store the empty config that every kept output's manifest names."""
-    if not store.has_blob(CONFIG.digest):
-        store.take_blob(CONFIG, lambda held: iter((_EMPTY[held.size :],)))
 
 
 def keep(store: ImageStore, *outputs: KeptOutput, jobs: int = 1) -> tuple[Descriptor, ...]:

@@ -27,16 +27,16 @@ from nix_seed.flake.nix_code import nix_string
 from nix_seed.flake.provenance import read_provenance
 from nix_seed.formats.intoto.bundle import BUNDLE_V03
 from nix_seed.formats.nix.store_path import STORE_DIR, PathInfo, StorePath
-from nix_seed.formats.oci.manifest import Descriptor
+from nix_seed.formats.oci.manifest import EMPTY, Descriptor, MediaType
 from nix_seed.outputs.facts import output_facts
-from nix_seed.outputs.kept import check_rewritable, find_kept, keep, put_config, put_newest
+from nix_seed.outputs.kept import check_rewritable, find_kept, keep, put_newest
 from nix_seed.outputs.nar import Packed, pack
 from nix_seed.outputs.rules.kept import KeptOutput, Stored, with_nar
 from nix_seed.outputs.rules.statement import OutputFact, OutputsStatement
 from nix_seed.outputs.sign import SignedOutputs, list_statement, sign_outputs
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.open import AnyReference, Stores, check_writable
-from nix_seed.registry.store import ImageStore
+from nix_seed.registry.store import ImageStore, put_bytes
 from nix_seed.release.attester import Attester, SourceTree
 from nix_seed.release.preflight import prepare_attest
 
@@ -289,7 +289,7 @@ class _Work:
         blobs = self.pack_all(new)
         signed = sign_outputs(said, attester.signer, attester.logs)
         tell(Stage("outputs", f"listing {plural(len(new), 'path')}", len(new)))
-        put_config(self.store)
+        put_bytes(self.store, MediaType.EMPTY, EMPTY)
         for each in signed:
             # First what is said: a path that is listed is not said again by who was ended here.
             list_statement(self.store, each)
@@ -373,8 +373,5 @@ class _Work:
             self.pack(fact)
 
     def _put(self, bundle: bytes) -> Stored:
-        stored = Stored(Digest.of(bundle), len(bundle))
-        if not self.store.has_blob(stored.digest):
-            described = stored.descriptor(BUNDLE_V03)
-            self.store.take_blob(described, lambda held: iter((bundle[held.size :],)))
-        return stored
+        blob = put_bytes(self.store, BUNDLE_V03, bundle)
+        return Stored(blob.digest, blob.size)

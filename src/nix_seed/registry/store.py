@@ -206,6 +206,14 @@ def check_subject(manifest: Manifest, subject: Digest, place: str) -> None:
         raise CheckedFalse(f"{place} is listed as a referrer of {subject}, but points at {named}")
 
 
+def put_bytes(store: ImageStore, media_type: str, data: bytes) -> Descriptor:
+    """Have *data* in *store* as a blob, sent only where it is not there; return its descriptor."""
+    blob = Descriptor.of(media_type, data)
+    if not store.has_blob(blob.digest):
+        store.take_blob(blob, lambda held: iter((data[held.size :],)))
+    return blob
+
+
 def read_blob(store: ImageStore, blob: Descriptor, place: str) -> bytes:
     """Return the bytes of *blob*, which is at *place*, if they are no more than a bundle may be."""
     # Most who use a registry come to no bundle, and what reads one takes a while to load.

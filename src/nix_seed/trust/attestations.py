@@ -32,10 +32,10 @@ from nix_seed.formats.intoto import bundle as intoto
 from nix_seed.formats.intoto.promotion import PREDICATE_TYPE as PROMOTION_TYPE
 from nix_seed.formats.intoto.promotion import Unverified
 from nix_seed.formats.intoto.statement import Agreement, Commit, LayerDigests
-from nix_seed.formats.oci.manifest import TITLE, About, Descriptor, Manifest, MediaType
+from nix_seed.formats.oci.manifest import EMPTY, TITLE, About, Descriptor, Manifest, MediaType
 from nix_seed.image.inspect import InspectedImage
 from nix_seed.image.rules.changes import compare_specs
-from nix_seed.registry.store import ImageStore, is_bundle, read_blob, read_referrer
+from nix_seed.registry.store import ImageStore, is_bundle, put_bytes, read_blob, read_referrer
 from nix_seed.trust.rules.claims import DissentDetail
 from nix_seed.trust.rules.quorum import Dissent, QuorumResult
 
@@ -47,7 +47,6 @@ CONTENT: Final = "dev.sigstore.bundle.content"
 COMMIT_TYPE: Final = "application/vnd.nix-seed.commit.v1"
 PREDICATE: Final = "dev.sigstore.bundle.predicateType"
 _DOCUMENTS = "application/vnd.nix-seed."
-_EMPTY = b"{}"
 _MOST_LAYERS = 256
 NO_ANNOTATIONS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -101,7 +100,7 @@ def list_bundle(
 ) -> Descriptor:
     """Store *bundle* as a referrer of *subject*, which may be anything with a digest."""
     said = {CONTENT: "dsse-envelope", PREDICATE: predicate_type} | _about(bundle).annotations()
-    return _attach(store, subject, _put(store, bundle, intoto.BUNDLE_V03), said)
+    return _attach(store, subject, put_bytes(store, intoto.BUNDLE_V03, bundle), said)
 
 
 def _about(bundle: bytes) -> About:
@@ -119,7 +118,7 @@ def _attach(
     store: ImageStore, subject: Descriptor, layer: Descriptor, annotations: Mapping[str, str]
 ) -> Descriptor:
     manifest = Manifest(
-        config=_put(store, _EMPTY, MediaType.EMPTY),
+        config=put_bytes(store, MediaType.EMPTY, EMPTY),
         layers=(layer,),
         annotations=annotations,
         artifact_type=layer.media_type,
@@ -179,7 +178,7 @@ def list_document(
     *title* is the name of the file for those who fetch it with other tools. The manifest is a
     function of the arguments: doing it again changes nothing.
     """
-    layer = _put(store, text, artifact_type)
+    layer = put_bytes(store, artifact_type, text)
     if title is not None:
         layer = replace(layer, annotations={TITLE: title})
     return _attach(store, subject, layer, annotations)
@@ -258,13 +257,6 @@ def _cosign_layers(store: ImageStore, tag: str) -> tuple[Descriptor, ...]:
     if len(layers) > _MOST_LAYERS:
         raise CheckedFalse(f"{store}:{tag} has {len(layers)} layers; {_MOST_LAYERS} are the most")
     return tuple(layer for layer in layers if layer.media_type == intoto.ENVELOPE_LAYER)
-
-
-def _put(store: ImageStore, text: bytes, media_type: str) -> Descriptor:
-    blob = Descriptor.of(media_type, text)
-    if not store.has_blob(blob.digest):
-        store.take_blob(blob, lambda held: iter((text[held.size :],)))
-    return blob
 
 
 _MANY = 4  # lists, from which on threads are worth their while

@@ -57,6 +57,10 @@ class Descriptor(Declared):
         return cls(media_type, Digest.of(body), len(body), **more)
 
 
+EMPTY: Final = b"{}"
+"""What lies where nothing has to: a blob of ``MediaType.EMPTY``."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Head(Declared):
     loose: ClassVar = True

@@ -14,16 +14,14 @@ from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError
 from nix_seed.core.values import dataclass
-from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType
+from nix_seed.formats.oci.manifest import EMPTY, Manifest, MediaType
 from nix_seed.image.read.spec import RemoteSeed, read_seed
 from nix_seed.image.read.stream import BlobReader
 from nix_seed.image.rules.contents import parse_contents
-from nix_seed.registry.store import Fetched, ImageStore
+from nix_seed.registry.store import Fetched, ImageStore, put_bytes
 from nix_seed.use.mount.frame_file import MountedLayer
 from nix_seed.use.mount.linux import NotMountable
 from nix_seed.use.rules import prefetch
-
-_EMPTY = b"{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +100,13 @@ def mounted_layers(seed: RemoteSeed) -> tuple[MountedLayer, ...]:
 
 def keep_prefetch(store: ImageStore, seed: MountableSeed, read: Sequence[tuple[int, int]]) -> str:
     """Put what a build has *read* beside the image, after what is listed there; return the tag."""
+    nothing = put_bytes(store, MediaType.EMPTY, EMPTY)
     manifest = Manifest(
-        config=Descriptor(MediaType.EMPTY, Digest.of(_EMPTY), len(_EMPTY)),
-        layers=(Descriptor(MediaType.EMPTY, Digest.of(_EMPTY), len(_EMPTY)),),
+        config=nothing,
+        layers=(nothing,),
         annotations={prefetch.ANNOTATION: prefetch.dump_prefetch((*seed.first, *read))},
         artifact_type=prefetch.ARTIFACT_TYPE,
     )
-    store.take_blob(manifest.config, lambda held: iter((_EMPTY[held.size :],)))
     tag = _tag(seed.image)
     store.put_manifest(manifest.dump(), MediaType.MANIFEST, tag)
     return tag
