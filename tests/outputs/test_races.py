@@ -16,11 +16,11 @@ import pytest
 
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.formats.oci.manifest import EMPTY, Descriptor, Index, MediaType
+from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.outputs.clean import clean_outputs
-from nix_seed.outputs.kept import CONFIG, find_kept, forget_newest, keep
+from nix_seed.outputs.kept import CONFIG, find_kept, forget_newest, keep, put_config
 from nix_seed.outputs.rules.kept import (
     NAR_TYPE,
     KeptOutput,
@@ -30,7 +30,7 @@ from nix_seed.outputs.rules.kept import (
     tag_of,
 )
 from nix_seed.registry.open import Stores
-from nix_seed.registry.store import ImageStore, put_bytes
+from nix_seed.registry.store import ImageStore
 from nix_seed.trust.sign import KeySigner
 from support import seeds
 from support.attestations import put
@@ -139,7 +139,7 @@ def test_what_is_listed_while_clean_overwrites_the_list_is_listed_again(
         reference = Reference.parse(f"{running.host}/cleaned")
         job, cleaner = Stores().open(reference), Stores().open(reference)
         blob = put(job, b"a NAR", NAR_TYPE)
-        put_bytes(job, MediaType.EMPTY, EMPTY)
+        put_config(job)
         nar = Stored(blob.digest, blob.size)
         old = KeptOutput(
             path=StorePath.parse(f"/nix/store/{'0' * 32}-p"),

@@ -31,7 +31,7 @@ from nix_seed.outputs.rules.kept import (
     tag_of,
 )
 from nix_seed.registry.errors import NotTaken
-from nix_seed.registry.store import ImageStore, IndexEdit, NamedDocument, index_members
+from nix_seed.registry.store import ImageStore, IndexEdit, NamedDocument, index_members, put_bytes
 
 _ROUNDS = 5
 CONFIG = Descriptor.of(MediaType.EMPTY, EMPTY)
@@ -112,6 +112,11 @@ def forget_newest(store: ImageStore) -> None:
     """Have that find nothing."""
     if listed_at(store, NEWEST_TAG, writing=True):
         store.put_manifest(Index(()).dump(), MediaType.INDEX, NEWEST_TAG)
+
+
+def put_config(store: ImageStore) -> None:
+    """Store the empty config that every kept output's manifest names."""
+    put_bytes(store, MediaType.EMPTY, EMPTY)
 
 
 def keep(store: ImageStore, *outputs: KeptOutput, jobs: int = 1) -> tuple[Descriptor, ...]:

@@ -27,9 +27,9 @@ from nix_seed.flake.nix_code import nix_string
 from nix_seed.flake.provenance import read_provenance
 from nix_seed.formats.intoto.bundle import BUNDLE_V03
 from nix_seed.formats.nix.store_path import STORE_DIR, PathInfo, StorePath
-from nix_seed.formats.oci.manifest import EMPTY, Descriptor, MediaType
+from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.outputs.facts import output_facts
-from nix_seed.outputs.kept import check_rewritable, find_kept, keep, put_newest
+from nix_seed.outputs.kept import check_rewritable, find_kept, keep, put_config, put_newest
 from nix_seed.outputs.nar import Packed, pack
 from nix_seed.outputs.rules.kept import KeptOutput, Stored, with_nar
 from nix_seed.outputs.rules.statement import OutputFact, OutputsStatement
@@ -289,7 +289,7 @@ class _Work:
         blobs = self.pack_all(new)
         signed = sign_outputs(said, attester.signer, attester.logs)
         tell(Stage("outputs", f"listing {plural(len(new), 'path')}", len(new)))
-        put_bytes(self.store, MediaType.EMPTY, EMPTY)
+        put_config(self.store)
         for each in signed:
             # First what is said: a path that is listed is not said again by who was ended here.
             list_statement(self.store, each)
