@@ -24,6 +24,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 from bench.context import Context, working  # noqa: E402
 from bench.table import Section, document  # noqa: E402
+from support.distribution import WHOLE  # noqa: E402
 
 __all__ = ["PARTS", "main", "measure"]
 
@@ -111,6 +112,8 @@ def main() -> None:
         signal.SIGTERM, lambda *_: sys.exit(1)
     )  # servers are stopped, directories removed
     done, report = ({} if arguments.quick or not arguments.only else _load()), ""
+    if not arguments.quick:
+        os.environ[WHOLE] = "1"
     with working(_say, quick=arguments.quick) as context:
         for name in arguments.only or PARTS:
             done[name] = measure(name, context)

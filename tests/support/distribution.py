@@ -42,6 +42,9 @@ NEEDED = {
     "apt-get": "apt",
     "dpkg-deb": "dpkg",
 }
+WHOLE = "NIX_SEED_TESTS_WHOLE"
+"""The variable with which the distribution is the demo's, with all that tests do without."""
+
 # What a fifth of a seed's bytes are, and nothing uses in one: each test would pack, hash and unpack
 # them. Only these packages are built by another script, so that what is below them stays one.
 _LEAN = "gcc-[0-9]+(-x86-64-linux-gnu)?|git"
@@ -101,7 +104,8 @@ def distribution(*extra: str) -> Path:
     Its name is a digest of what it holds, so it never changes under a project that uses it.
     """
     require_nix()
-    name = "distribution-" + hashlib.sha256(" ".join(extra).encode()).hexdigest()[:12]
+    kind = "whole-distribution-" if WHOLE in os.environ else "distribution-"
+    name = kind + hashlib.sha256(" ".join(extra).encode()).hexdigest()[:12]
     return Path(quick.once(name, lambda path: _make_distribution(path, *extra)).read_text())
 
 
@@ -122,7 +126,8 @@ def _make_distribution(where: Path, *extra: str, options: tuple[str, ...] = ()) 
         more = [*(["--with", *extra] if extra else []), *options]
         made = make("distribution", Path(work, "new"), *more)
         for package in made.rglob("package.nix"):
-            _make_lean(package)
+            if WHOLE not in os.environ:
+                _make_lean(package)
         where.write_text(str(_keep(made)))
 
 
