@@ -37,7 +37,7 @@ from pathlib import Path
 
 from bench.context import Context, absent, build_layout, plan_of
 from bench.hydrate import NIX, gzip_image
-from bench.link import THERE, Link, link, registry_config, served
+from bench.link import THERE, Link, link, new_disk, registry_config, served
 from bench.push_peers import run
 from bench.table import Section, Verdict
 from nix_seed.formats.nix.database import format_registration
@@ -302,7 +302,7 @@ class _Race:
 
     def _turn(self, action: Callable[[_Machine], list[float]], project: Path) -> _Measured:
         received = Path(f"/sys/class/net/{self._link.device}/statistics/rx_bytes")
-        with _disk(self._work) as place:
+        with new_disk(self._work) as place:
             used = _processor()
             with _machine(place, project) as machine:
                 before = int(received.read_text())
@@ -389,28 +389,6 @@ class _Machine:
             said = (done.stdout + done.stderr).decode(errors="replace")[-3000:]
             raise SystemExit(f"{command[:4]} failed: {said}")
         return seconds
-
-
-@contextlib.contextmanager
-def _disk(work: Path) -> Iterator[Path]:
-    """Lend a directory that is a new file system.
-
-    On one where many files were just removed, ext4 looks long for a place for each new one: that of
-    an earlier turn would make the next slower, most of all whoever makes many.
-    """
-    place = Path(tempfile.mkdtemp(prefix="machine-", dir=work))
-    image = place.with_suffix(".ext4")
-    run("truncate", "-s", "32G", image)
-    extended = "lazy_itable_init=0,lazy_journal_init=0"
-    run(need("mkfs.ext4", "e2fsprogs"), "-q", "-F", "-N", "500000", "-E", extended, image)
-    run("mount", "-o", "loop", image, place)
-    os.sync()
-    try:
-        yield place
-    finally:
-        run("umount", "--lazy", place)
-        image.unlink()
-        place.rmdir()
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
-"""A link to a namespace of its own: no faster than a rate, and no nearer than a round trip.
+"""What machines of a benchmark have: a link of a rate and a round trip, and a new disk.
 
-Two TUN devices are its ends. The kernel shapes what leaves either (``tc tbf``), and a process
-carries packets from one to the other, each after half of the round trip: not every kernel has
-``netem``. Packets travel as the kernel joins them, so that carrying costs little.
+Two TUN devices are the ends of a link. The kernel shapes what leaves either (``tc tbf``), and a
+process carries packets from one to the other, each after half of the round trip: not every kernel
+has ``netem``. Packets travel as the kernel joins them, so that carrying costs little.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,7 @@ import pytest
 from bench.push_peers import run
 from support.engines import need, need_root
 
-__all__ = ["HERE", "THERE", "Link", "link", "registry_config", "served"]
+__all__ = ["HERE", "THERE", "Link", "link", "new_disk", "registry_config", "served"]
 
 # Its own addresses: two benchmarks at once would answer for one another.
 _NET = f"10.231.{os.getpid() % 250}"
@@ -165,3 +166,25 @@ def registry_config(root: Path, port: int, tls: str = "") -> list[str | Path]:
         f"storage: {{filesystem: {{rootdirectory: '{root / 'data'}'}}}}\n"
     )
     return [program, "serve", config]
+
+
+@contextmanager
+def new_disk(work: Path) -> Iterator[Path]:
+    """Lend a directory that is a new file system.
+
+    On one where many files were just removed, ext4 looks long for a place for each new one: that of
+    an earlier turn would make the next slower, most of all whoever makes many.
+    """
+    place = Path(tempfile.mkdtemp(prefix="machine-", dir=work))
+    image = place.with_suffix(".ext4")
+    run("truncate", "-s", "32G", image)
+    extended = "lazy_itable_init=0,lazy_journal_init=0"
+    run(need("mkfs.ext4", "e2fsprogs"), "-q", "-F", "-N", "500000", "-E", extended, image)
+    run("mount", "-o", "loop", image, place)
+    os.sync()
+    try:
+        yield place
+    finally:
+        run("umount", "--lazy", place)
+        image.unlink()
+        place.rmdir()

@@ -43,6 +43,17 @@ from support.nars import NarFile, dump, nar_hash
 from support.output_scene import BLOB, FACT, HASH, NAR, NAR_HASH, NAR_SIZE, NOW, OTHER, PATH, Scene
 from support.output_world import SOURCE
 
+SAID = OutputsStatement(
+    source=SOURCE,
+    commit=Commit("2" * 40),
+    system="x86_64-linux",
+    seed=Digest.of(b"seed"),
+    builder="alice",
+    finished_on="2026-01-31T12:00:00Z",
+    outputs=(FACT,),
+)
+"""What alice says of a commit that built nothing new."""
+
 
 def answer(cache: OutputCache, url: str, method: str = "GET") -> tuple[int, bytes]:
     """Ask the server as Nix does; the body of a connection that broke is what arrived."""
@@ -287,15 +298,8 @@ def test_the_word_goes_with_the_last_that_it_speaks_of(scene: Scene) -> None:
     """Two outputs of one statement, of which one is pushed again later."""
     facts = (FACT, replace(FACT, path=OTHER))
     commit = Commit("c0ffee" + "0" * 34)
-    said = OutputsStatement(
-        source=SOURCE,
-        commit=commit,
-        system="x86_64-linux",
-        seed=Digest.of(b"seed"),
-        builder="alice",
-        finished_on=NOW,
-        outputs=tuple(sorted(facts, key=lambda fact: fact.path)),
-    )
+    outputs = tuple(sorted(facts, key=lambda fact: fact.path))
+    said = replace(SAID, commit=commit, finished_on=NOW, outputs=outputs)
     (signed,) = sign_outputs(said, scene.alice, [scene.log])
     list_statement(scene.store, signed)
     bundle = put(scene.store, signed.bundles[0], BUNDLE_V03)
@@ -326,16 +330,7 @@ def test_what_a_tagged_commit_left_as_it_was_stays_too(scene: Scene) -> None:
     """It is listed as an earlier commit's, and said of the tagged one."""
     scene.keep()
     scene.keep(replace(FACT, path=OTHER))
-    said = OutputsStatement(
-        source=SOURCE,
-        commit=Commit("2" * 40),
-        system="x86_64-linux",
-        seed=Digest.of(b"seed"),
-        builder="alice",
-        finished_on="2026-01-31T12:00:00Z",
-        outputs=(FACT,),
-    )
-    (signed,) = sign_outputs(said, scene.alice, [scene.log])
+    (signed,) = sign_outputs(SAID, scene.alice, [scene.log])
     list_statement(scene.store, signed)
     done = clean_outputs(scene.store, datetime.now(UTC) + timedelta(days=400), {"2" * 40})
     assert (done.dropped, done.kept) == (1, 1)
@@ -346,18 +341,9 @@ def test_what_a_tagged_commit_left_as_it_was_stays_too(scene: Scene) -> None:
 def test_the_word_on_a_commit_that_built_nothing_goes_with_its_age(scene: Scene) -> None:
     """No path's list names it, and what it speaks of was pushed again since."""
     scene.keep(pushed="2026-06-30T12:00:00Z")
-    said = OutputsStatement(
-        source=SOURCE,
-        commit=Commit("2" * 40),
-        system="x86_64-linux",
-        seed=Digest.of(b"seed"),
-        builder="alice",
-        finished_on="2026-01-31T12:00:00Z",
-        outputs=(FACT,),
-    )
     subjects = []
     for commit in (Commit("2" * 40), Commit("3" * 40)):
-        (signed,) = sign_outputs(replace(said, commit=commit), scene.alice, [scene.log])
+        (signed,) = sign_outputs(replace(SAID, commit=commit), scene.alice, [scene.log])
         list_statement(scene.store, signed)
         subjects.append(outputs_subject(commit).digest)
     # Of a third commit a list names what is no statement: that stays.
