@@ -18,10 +18,8 @@ if TYPE_CHECKING:
         NixSeedError,
     )
     from nix_seed.formats.oci.reference import parse_reference
-    from nix_seed.image.build import Built, store_image
-    from nix_seed.image.build import assemble_image as build
-    from nix_seed.image.plan import Plan
-    from nix_seed.image.plan import plan_image as plan
+    from nix_seed.image.build import Built, assemble_image as build, store_image
+    from nix_seed.image.plan import Plan, plan_image as plan
     from nix_seed.image.push import push
     from nix_seed.registry.credentials import Keyring
     from nix_seed.registry.open import Stores

@@ -16,9 +16,7 @@ import pytest
 
 from support import refusals
 from support.distribution import nix_env
-from support.layouts import directory as tar_directory
-from support.layouts import file as tar_file
-from support.layouts import tar, write_layout
+from support.layouts import directory as tar_directory, file as tar_file, tar, write_layout
 from support.refusals import TOOL, check_layout, flip, refused, start, truncate, wait_for_a_layer
 from support.seeds import (
     Ran,

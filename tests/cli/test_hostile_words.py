@@ -13,8 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from nix_seed.cli.progress_lines import Lines
 from nix_seed.cli.say import error_lines, say

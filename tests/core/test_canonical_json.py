@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 import rfc8785
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from nix_seed.core.canonical_json import dumps, loads
 from nix_seed.core.errors import InputError

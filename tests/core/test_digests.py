@@ -4,8 +4,7 @@ import base64
 import hashlib
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from nix_seed.core.digests import DiffID, Digest, NarHash, decode_nix32, encode_nix32
 from nix_seed.core.errors import InputError

@@ -2,8 +2,7 @@
 
 import pickle
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, asdict, field, fields, replace
-from dataclasses import dataclass as standard
+from dataclasses import FrozenInstanceError, asdict, dataclass as standard, field, fields, replace
 from typing import Any, ClassVar
 
 import pytest

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from eth_account.messages import _hash_eip191_message
 from eth_utils.crypto import keccak
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from nix_seed.core.errors import InputError
 from nix_seed.evm.signatures import (

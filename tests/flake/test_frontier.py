@@ -3,8 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from nix_seed.flake.rules.frontier import Frontier, FrontierWalk, evaluate_frontier
 from nix_seed.formats.nix.store_path import Derivation, Output, StorePath

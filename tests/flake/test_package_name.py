@@ -6,8 +6,7 @@ import json
 import string
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from packageurl import PackageURL
 
 from nix_seed.flake.rules.names import Package, image_url, name_of_output, package_url, parse_name

@@ -6,8 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.tlog.merkle import (

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 import zstandard
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from nix_seed.core.errors import InputError
 from nix_seed.formats.zstd import FOOTER_SIZE, Frame, SeekTable

@@ -5,8 +5,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from nix_seed.core.errors import InputError
 from nix_seed.formats.oci import tar

@@ -3,8 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.formats.tlog.merkle import (

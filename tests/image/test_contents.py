@@ -3,8 +3,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from image.golden.make_layers import TREES
 from nix_seed.core.errors import InputError

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from nix_seed.core.errors import InputError
 from nix_seed.formats.nix.store_path import PathInfo, StorePath

@@ -26,9 +26,7 @@ from support import built
 from support.attestations import put
 from support.distribution import make_project
 from support.families import FAMILIES
-from support.quirks import PASSWORD as QUIRKS_PASSWORD
-from support.quirks import USER as QUIRKS_USER
-from support.quirks import quirky_registry
+from support.quirks import PASSWORD as QUIRKS_PASSWORD, USER as QUIRKS_USER, quirky_registry
 from support.registries import PASSWORD, USER, Running, docker_registry
 from support.seed_images import layer
 from support.seeds import Ran, build, edit, nix_seed

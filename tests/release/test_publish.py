@@ -19,8 +19,15 @@ from support import built
 from support.distribution import commit, make_project, nix_env
 from support.registries import PASSWORD, USER, Running, docker_registry
 from support.repositories import Registry
-from support.seeds import Ran, copied_store, edit, nix_seed, remove_tree, store_paths
-from support.seeds import build as build_on_disk
+from support.seeds import (
+    Ran,
+    build as build_on_disk,
+    copied_store,
+    edit,
+    nix_seed,
+    remove_tree,
+    store_paths,
+)
 
 LOGIN = {"NIX_SEED_REGISTRY_USERNAME": USER, "NIX_SEED_REGISTRY_PASSWORD": PASSWORD}
 

@@ -3,8 +3,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from nix_seed.core.digests import NarHash
 from nix_seed.formats.nix.store_path import PathInfo, StorePath

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from cyclonedx.model.bom import Bom
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest, NarHash

@@ -7,8 +7,7 @@ from importlib import resources
 
 import pytest
 from cyclonedx.spdx import is_expression
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from nix_seed.sbom.rules.spdx import read_expression, spdx_list
 

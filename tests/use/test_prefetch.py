@@ -1,6 +1,5 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from nix_seed.core.errors import InputError
 from nix_seed.use.rules.prefetch import dump_prefetch, parse_prefetch

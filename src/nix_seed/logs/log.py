@@ -24,8 +24,7 @@ from nix_seed.core.files import explained, locked, read_if_there, read_regular, 
 from nix_seed.core.parallel import in_parallel
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.statement import Envelope
-from nix_seed.formats.tlog import entry as tlog_entry
-from nix_seed.formats.tlog import merkle
+from nix_seed.formats.tlog import entry as tlog_entry, merkle
 from nix_seed.formats.tlog.note import NoteKey, SignedCheckpoint, check_signed
 from nix_seed.logs.rules import entry as rules
 from nix_seed.logs.rules.signer import PublicKey

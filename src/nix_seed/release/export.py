@@ -15,8 +15,7 @@ from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.bundle import LARGEST_BUNDLE
-from nix_seed.formats.intoto.promotion import PREDICATE_TYPE as PROMOTION_TYPE
-from nix_seed.formats.intoto.promotion import Unverified
+from nix_seed.formats.intoto.promotion import PREDICATE_TYPE as PROMOTION_TYPE, Unverified
 from nix_seed.formats.intoto.statement import BuildPredicate, Commit
 from nix_seed.formats.oci import manifest as oci
 from nix_seed.formats.oci.reference import LayoutReference

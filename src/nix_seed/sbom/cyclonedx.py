@@ -16,9 +16,9 @@ from cyclonedx.model import (
     HashType,
     Property,
     XsUri,
+    component as cdx,
     lifecycle,
 )
-from cyclonedx.model import component as cdx
 from cyclonedx.model.bom import Bom, BomMetaData
 from cyclonedx.model.bom_ref import BomRef
 from cyclonedx.model.dependency import Dependency

@@ -29,8 +29,7 @@ from nix_seed.flake.rules.outline import CONTENTS_PATH, SPEC_PATH, File, ImageCo
 from nix_seed.formats.nix.database import SCHEMA_VERSION, build_database
 from nix_seed.formats.nix.nar import nar_hash_of_file
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.formats.oci import manifest as oci
-from nix_seed.formats.oci import tar
+from nix_seed.formats.oci import manifest as oci, tar
 from nix_seed.image.rules.contents import dump_contents
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.image.rules.partition.plan import Group

@@ -21,8 +21,7 @@ from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.bundle import Certificate, PublicKeyHint
 from nix_seed.formats.intoto.statement import Envelope
-from nix_seed.formats.tlog import entry as tlog_entry
-from nix_seed.formats.tlog import merkle
+from nix_seed.formats.tlog import entry as tlog_entry, merkle
 from nix_seed.formats.tlog.note import Checkpoint, NoteKey, SignedCheckpoint
 from nix_seed.logs.rules.signer import PublicKey
 
