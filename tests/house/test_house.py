@@ -131,6 +131,24 @@ def test_no_circle() -> None:
         raise AssertionError(" -> ".join(str(FILES[path]) for path in error.args[1])) from None
 
 
+def test_what_is_imported_lazily_is_whole_modules() -> None:
+    """A name of a module, or a package, would be loaded at once."""
+    wrong = [
+        f"{FILES[path]}: {ast.unparse(node)}"
+        for path in FILES
+        for block in ast.walk(tree(path))
+        if isinstance(block, ast.With) and ast.unparse(block.items[0]) == "lazily()"
+        for node in block.body
+        if not isinstance(node, ast.ImportFrom)
+        or any(
+            f"{node.module}.{alias.name}" not in NAMES
+            or NAMES[f"{node.module}.{alias.name}"].name == "__init__.py"
+            for alias in node.names
+        )
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_rooms_are_of_a_size_to_find_ones_way_in() -> None:
     count: dict[Path, int] = defaultdict(int)
     for relative in FILES.values():

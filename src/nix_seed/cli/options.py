@@ -10,24 +10,29 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from nix_seed.cli.command import EXISTING_FILE, Command, option, remember, together
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import say, warn
 from nix_seed.core.errors import InputError
 from nix_seed.core.files import cache_directory, read_given
 from nix_seed.core.processes import current_system
 from nix_seed.formats.oci.reference import LayoutReference, parse_reference
 
-if TYPE_CHECKING:
-    from nix_seed.flake.nix import Nix
-    from nix_seed.formats.intoto.statement import Commit
-    from nix_seed.image.request import Request
-    from nix_seed.registry.layout import Image
-    from nix_seed.registry.open import AnyReference, Stores
-    from nix_seed.release.load import LoadedPolicy
+with lazily():
+    from nix_seed.flake import checkout, nix
+    from nix_seed.formats.intoto import statement as intoto
+    from nix_seed.image import request as requests
+    from nix_seed.image.read import unpack
+    from nix_seed.image.rules import frames
+    from nix_seed.image.rules.partition import plan as partitions
+    from nix_seed.registry import credentials, layout, open as registries, transfer
+    from nix_seed.registry.rules import lock as locks
+    from nix_seed.release import load
+
 
 # The scheme of a flake's address: what follows a host's colon is a port.
 _FLAKE = re.compile(r"[a-z][a-z0-9+.-]*:(?![0-9])")
@@ -160,10 +165,9 @@ accept_option = option(
 
 def unpacking_cache() -> Path:
     """Return where images are unpacked, to be executed: where nobody else can write."""
-    from nix_seed.image.read.unpack import private_cache
 
     usual = cache_directory()
-    own = usual if os.environ.get("NIX_SEED_CACHE") else private_cache(usual)
+    own = usual if os.environ.get("NIX_SEED_CACHE") else unpack.private_cache(usual)
     if own != usual:
         say(f"nix-seed: others can write to {usual}: images are unpacked in {own}", err=True)
     return own
@@ -179,26 +183,22 @@ def state_directory() -> Path:
 
 def locked_image(question: str) -> str:
     """Return the repository that ``seed.lock`` names; ``InputError`` asks *question* without."""
-    from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
 
-    lock = Path(LOCK_NAME)
+    lock = Path(locks.LOCK_NAME)
     if not lock.is_file():
         raise InputError(question, hint="say it: --from host/name, or --from oci:DIR")
-    return SeedLock.parse(read_given(lock), LOCK_NAME).image
+    return locks.SeedLock.parse(read_given(lock), locks.LOCK_NAME).image
 
 
-def request_of(options: dict[str, Any]) -> tuple[Nix, Request]:
+def request_of(options: dict[str, Any]) -> tuple[nix.Nix, requests.Request]:
     """Make of *options*, as ``image_options`` names them, a Nix and a request to it."""
-    from nix_seed.image.request import Request
-    from nix_seed.image.rules.frames import Compressor
-    from nix_seed.image.rules.partition.plan import check_budget
 
     flake, attr = flake_and_attr(options["flake"], options["attr"])
-    check_budget(options["layers"])
-    request = Request(
+    partitions.check_budget(options["layers"])
+    request = requests.Request(
         flake=flake,
         kind=options["kind"],
-        compressor=Compressor.at_hand(options["compressor"], options["level"]),
+        compressor=frames.Compressor.at_hand(options["compressor"], options["level"]),
         budget=options["layers"],
         attr=attr,
         system=options["system"],
@@ -206,19 +206,17 @@ def request_of(options: dict[str, Any]) -> tuple[Nix, Request]:
     return nix_of(options), request
 
 
-def nix_of(options: dict[str, Any]) -> Nix:
+def nix_of(options: dict[str, Any]) -> nix.Nix:
     """Return the Nix of the store that ``--store`` names, or the machine's."""
-    from nix_seed.flake.nix import Nix
 
     store = options["store"]
-    return Nix(store=store.absolute() if store else None)
+    return nix.Nix(store=store.absolute() if store else None)
 
 
-def policy_of(options: dict[str, Any]) -> LoadedPolicy:
+def policy_of(options: dict[str, Any]) -> load.LoadedPolicy:
     """Return the policy that ``--policy`` names, as it is to be believed now."""
-    from nix_seed.release.load import load_policy
 
-    return load_policy(options["policy_file"])
+    return load.load_policy(options["policy_file"])
 
 
 def state_of(options: dict[str, Any]) -> Path | None:
@@ -246,7 +244,7 @@ def flake_and_attr(flake: str, attr: str | None) -> tuple[str, str | None]:
     return reference or ".", attr or fragment or None
 
 
-def image_named(text: str) -> AnyReference | None:
+def image_named(text: str) -> registries.AnyReference | None:
     """Read *text* where it names an image, ``oci:DIR`` or a registry's; None where it is a flake.
 
     A registry's host has a dot or a port, or is ``localhost``; no reference to a flake begins so,
@@ -261,28 +259,24 @@ def image_named(text: str) -> AnyReference | None:
     return None if flake or not named or Path(text).exists() else parse_reference(text)
 
 
-def open_seed(options: dict[str, Any], nix: Nix, system: str | None = None) -> Image:
+def open_seed(options: dict[str, Any], nix: nix.Nix, system: str | None = None) -> layout.Image:
     """Open the seed that ``--image`` names or, unnamed, the one built for the flake in ``--src``.
 
     One in a registry is pulled into the cache; of an index, *system*'s (default: this machine's).
     A command with ``verify_options`` has it verified first.
     """
-    from nix_seed.image.request import Request, evaluate_request
-    from nix_seed.registry.layout import open_image
 
     if options["image"] is not None:
-        from nix_seed.registry.transfer import open_here
-
         stores, reference, system = named_seed(options, system)
-        return open_here(stores, reference, cache_directory() / "images", system)
+        return transfer.open_here(stores, reference, cache_directory() / "images", system)
     source: Path = options["src"]
     flake = str(source.absolute())
-    request = Request(flake, attr=options.get("attr"))
+    request = requests.Request(flake, attr=options.get("attr"))
     found = LayoutReference(
-        str(cache_directory() / "images"), tag=evaluate_request(nix, request).input_key
+        str(cache_directory() / "images"), tag=requests.evaluate_request(nix, request).input_key
     )
     try:
-        return open_image(found)
+        return layout.open_image(found)
     except InputError as error:
         raise InputError(
             f"no seed of {source} has been built here",
@@ -292,7 +286,7 @@ def open_seed(options: dict[str, Any], nix: Nix, system: str | None = None) -> I
 
 def named_seed(
     options: dict[str, Any], system: str | None = None
-) -> tuple[Stores, AnyReference, str]:
+) -> tuple[registries.Stores, registries.AnyReference, str]:
     """Return what ``--image`` names, verified where the command has ``verify_options``."""
     reference = parse_reference(options["image"])
     stores, system = stores_of(options), system or current_system()
@@ -331,10 +325,8 @@ registry_options = together(
 jobs_option = option("--jobs N", "Blobs moved at once.", type=click.IntRange(1, 64), default=4)
 
 
-def stores_of(options: dict[str, Any]) -> Stores:
+def stores_of(options: dict[str, Any]) -> registries.Stores:
     """Make of *options*, as ``registry_options`` names them, what opens stores."""
-    from nix_seed.registry.credentials import Credential, Keyring
-    from nix_seed.registry.open import JOBS, Stores
 
     username, given = options["username"], None
     if (username is not None) != options["password_stdin"]:
@@ -350,12 +342,12 @@ def stores_of(options: dict[str, Any]) -> Stores:
         password: str = meta[_PASSWORD]
         if not password:
             raise InputError("--password-stdin: standard input holds no password")
-        given = Credential("--username", username, password)
-    return Stores(
-        Keyring(dict(os.environ), Path.home(), given),
+        given = credentials.Credential("--username", username, password)
+    return registries.Stores(
+        credentials.Keyring(dict(os.environ), Path.home(), given),
         plain_http=options["plain_http"],
         ca_file=options["ca_file"],
-        jobs=options.get("jobs") or JOBS,
+        jobs=options.get("jobs") or registries.JOBS,
     )
 
 
@@ -370,11 +362,11 @@ verify_options = together(
 
 def trusted(
     options: dict[str, Any],
-    stores: Stores,
-    reference: AnyReference,
+    stores: registries.Stores,
+    reference: registries.AnyReference,
     system: str | None,
     project: Path,
-) -> AnyReference:
+) -> registries.AnyReference:
     """Return *reference* by the digest that was verified; as it is where there is no policy.
 
     *project* is the directory whose ``trust.toml`` is the default.
@@ -388,28 +380,25 @@ def trusted(
         return reference
     if path is None:
         return reference
-    from nix_seed.release.load import check_trusted, load_policy
 
-    loaded = load_policy(path)
-    found = check_trusted(stores, reference, system, loaded, state_directory())
+    loaded = load.load_policy(path)
+    found = load.check_trusted(stores, reference, system, loaded, state_directory())
     say(f"verified by {path}: {found.reason}", err=True)
     return found.reference
 
 
-def commit_named(text: str) -> Commit:
+def commit_named(text: str) -> intoto.Commit:
     """Read *text* as a commit: in full, or as this directory's Git knows it (``HEAD``, a tag)."""
-    from nix_seed.flake.checkout import resolve_commit
-    from nix_seed.formats.intoto.statement import Commit, is_commit
 
-    found = text if is_commit(text) else None
+    found = text if intoto.is_commit(text) else None
     if found is None and not text.startswith("-"):
-        found = resolve_commit(Path(), text)
+        found = checkout.resolve_commit(Path(), text)
     if found is None:
         raise InputError(
             f"{text!r} is no commit of the repository in this directory",
             hint="name it in full, 40 or 64 hex digits; or as Git here knows it: HEAD, v1.0",
         )
-    return Commit(found)
+    return intoto.Commit(found)
 
 
 def image_or_commit(text: str) -> str:
@@ -421,16 +410,14 @@ def accepted_licences(given: Sequence[str], policy: Path | None) -> tuple[str, .
     """Return the licences that the user accepts: *given* now, and those of the *policy* used."""
     if policy is None:
         return tuple(given)
-    from nix_seed.release.load import load_policy
 
-    return (*given, *load_policy(policy).policy.licences)
+    return (*given, *load.load_policy(policy).policy.licences)
 
 
 def policy_used(options: dict[str, Any], project: Path) -> Path | None:
     """Return the policy that is named, or is *project*'s own; None where there is none."""
-    from nix_seed.flake.checkout import DEFAULT_POLICY
 
     path: Path | None = options.get("policy_file")
-    if path is None and (project / DEFAULT_POLICY).is_file():
-        return project / DEFAULT_POLICY
+    if path is None and (project / checkout.DEFAULT_POLICY).is_file():
+        return project / checkout.DEFAULT_POLICY
     return path

@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import FILE, option, progress, seed_command, together
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import answer, error_lines, say
 from nix_seed.core.errors import NixSeedError
 from nix_seed.core.files import write_output
 from nix_seed.core.words import members, plural
 from nix_seed.formats.oci.reference import parse_reference
 
-if TYPE_CHECKING:
-    from nix_seed.audit.audit import AuditQuestion
-    from nix_seed.audit.rules.report import AuditReport, Incident, LogStatus
-    from nix_seed.release.rules.answer import AuditFinding
+with lazily():
+    from nix_seed.audit import audit
+    from nix_seed.audit.rules import report as reports
+    from nix_seed.release import load
+    from nix_seed.release.rules import answer as answers
+    from nix_seed.report.page import audit as pages
 
 
 audit_options = together(
@@ -65,18 +68,16 @@ audit_options = together(
 """Add what says which ledger is meant, by which policies, and from where on."""
 
 
-def question_of(options: dict[str, Any], *, ask: bool) -> AuditQuestion:
+def question_of(options: dict[str, Any], *, ask: bool) -> audit.AuditQuestion:
     """Return the question that *options*, as ``audit_options`` names them, ask."""
-    from nix_seed.audit.audit import MOST_ENTRIES, AuditQuestion
-    from nix_seed.release.load import load_policy_of_then
 
-    return AuditQuestion(
+    return audit.AuditQuestion(
         copies=tuple(
             parse_reference(each)
             for each in options["copies"] or (shared.locked_image("where is the ledger?"),)
         ),
-        policy=load_policy_of_then(options["policy_file"]),
-        earlier=tuple(load_policy_of_then(each) for each in options["earlier"]),
+        policy=load.load_policy_of_then(options["policy_file"]),
+        earlier=tuple(load.load_policy_of_then(each) for each in options["earlier"]),
         also=tuple(parse_reference(each) for each in options["also"]),
         places=dict(
             shared.named_value("--log", each, "log=https://HOST") for each in options["logs"]
@@ -84,7 +85,7 @@ def question_of(options: dict[str, Any], *, ask: bool) -> AuditQuestion:
         ask=ask,
         since=options["since"],
         whole=options["whole"],
-        most=options["most_entries"] or MOST_ENTRIES,
+        most=options["most_entries"] or audit.MOST_ENTRIES,
         accepted=frozenset(options["accept"]),
     )
 
@@ -92,12 +93,11 @@ def question_of(options: dict[str, Any], *, ask: bool) -> AuditQuestion:
 _MOST_RECORDS = 20
 
 
-def audit_lines(found: AuditReport) -> Iterator[str]:
+def audit_lines(found: reports.AuditReport) -> Iterator[str]:
     """Yield the verdict, what happened and what to do about it, and what was read."""
-    from nix_seed.audit.rules.report import incidents_of, verdict_sentence
 
-    incidents = incidents_of(found.findings, found.records)
-    yield f"verdict: {found.fate.value.upper()}: {verdict_sentence(found, incidents)}"
+    incidents = reports.incidents_of(found.findings, found.records)
+    yield f"verdict: {found.fate.value.upper()}: {reports.verdict_sentence(found, incidents)}"
     for incident in incidents:
         yield ""
         yield from incident_lines(incident)
@@ -120,7 +120,7 @@ def audit_lines(found: AuditReport) -> Iterator[str]:
         yield f"  log     {_log_words(log)}"
 
 
-def incident_lines(incident: Incident) -> Iterator[str]:
+def incident_lines(incident: reports.Incident) -> Iterator[str]:
     """Yield what happened, what to do, where to read on, and the findings with their evidence.
 
     Each finding has the id that `--accept` takes; `--json` has its hashes whole.
@@ -136,7 +136,7 @@ def incident_lines(incident: Incident) -> Iterator[str]:
         yield from (f"    {row}" for row in shown.rows)
 
 
-def _log_words(log: LogStatus) -> str:
+def _log_words(log: reports.LogStatus) -> str:
     if log.read is None:
         return f"{log.id} ({log.kind}): {log.reason}"
     since = f" after entry {log.since - 1}" if log.since else ""
@@ -144,7 +144,7 @@ def _log_words(log: LogStatus) -> str:
     return f"{log.id} ({log.kind}): {entries}, {log.read} read{since}: {log.reason}"
 
 
-def audit_json(found: AuditReport) -> dict[str, Any]:
+def audit_json(found: reports.AuditReport) -> dict[str, Any]:
     """Return the same as one object."""
     names = ("repository", "policies", "epoch", "exit_code", "before")
     return members(found, *names, words="reason", verdict="fate") | {
@@ -158,7 +158,7 @@ def audit_json(found: AuditReport) -> dict[str, Any]:
     }
 
 
-def finding_json(finding: AuditFinding) -> dict[str, Any]:
+def finding_json(finding: answers.AuditFinding) -> dict[str, Any]:
     """Return one finding as an object."""
     return members(finding, "id", "kind", "severity", "subject", "evidence", words="reason")
 
@@ -180,24 +180,22 @@ def command(**options: Any) -> None:
 
     Exit 0: nothing is wrong. 1: an alarm: checked, and false. 3: not everything could be checked.
     """
-    from nix_seed.audit.audit import audit
 
     now = datetime.now(UTC)
     state = shared.state_of(options)
     question = question_of(options, ask=not options["offline"])
     with progress():
-        found = audit(shared.stores_of(options), question, state, now)
+        found = audit.audit(shared.stores_of(options), question, state, now)
     answer(audit_json(found), audit_lines(found), verdict=True)
     if options["page"] is not None:
         _write_page(options["page"], found, now)
     click.get_current_context().exit(found.exit_code)
 
 
-def _write_page(path: Path, found: AuditReport, now: datetime) -> None:
-    from nix_seed.report.page.audit import audit_page
+def _write_page(path: Path, found: reports.AuditReport, now: datetime) -> None:
 
     try:
-        write_output(path, audit_page(found, now).encode())
+        write_output(path, pages.audit_page(found, now).encode())
     except NixSeedError as error:
         if not found.alarms:
             raise

@@ -10,21 +10,24 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from nix_seed.cli.audit import audit as audits
 from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.options import json_option, state_of, stores_of
 from nix_seed.cli.say import error_lines, manner, say
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.core.processes import call_hook
 
-if TYPE_CHECKING:
-    from nix_seed.audit.monitor import Round
-    from nix_seed.audit.rules.report import AuditReport
-    from nix_seed.release.rules.answer import AuditFinding
+with lazily():
+    from nix_seed.audit import audit, monitor
+    from nix_seed.audit.rules import report as reports
+    from nix_seed.core import declared
+    from nix_seed.release.rules import answer as answers
+
 
 _INTERVAL = re.compile(r"([1-9][0-9]{0,6})(s|m|h)?")
 _UNITS = {None: 1, "s": 1, "m": 60, "h": 3600}
@@ -52,44 +55,40 @@ def command(**options: Any) -> None:
     The hook has NIX_SEED_ALARM=<kind of finding> in its environment. It is called once for each
     alarm while that lasts.
     """
-    from nix_seed.audit.monitor import Endurance, monitor
 
     seconds, hook = _seconds(options["interval"]), _hook(options["hook"])
     with _stoppable() as stop:
-        ended = monitor(
+        ended = monitor.monitor(
             _audit(options),
             lambda: not stop.wait(seconds),
             _tell,
             hook,
-            Endurance(options["keep_going"], options["patience"], options["once"]),
+            monitor.Endurance(options["keep_going"], options["patience"], options["once"]),
         )
     if not manner().json:
         say(f"ended: {ended.reason}")
     click.get_current_context().exit(ended.exit_code)
 
 
-def _audit(options: dict[str, Any]) -> Callable[[], AuditReport]:
-    from nix_seed.audit.audit import audit
+def _audit(options: dict[str, Any]) -> Callable[[], reports.AuditReport]:
 
     state, stores = state_of(options), stores_of(options)
     whole = [options["whole"]]
 
-    def run() -> AuditReport:
+    def run() -> reports.AuditReport:
         # The policy is read anew: who runs this for months changes it.
         now = datetime.now(UTC)
         question = audits.question_of(options | {"whole": whole[0]}, ask=True)
-        report = audit(stores, question, state, now)
+        report = audit.audit(stores, question, state, now)
         whole[0] = False
         return report
 
     return run
 
 
-def _tell(this: Round) -> None:
-    from nix_seed.audit.rules.report import incidents_of
-    from nix_seed.core.declared import time_text
+def _tell(this: monitor.Round) -> None:
 
-    now, report = time_text(datetime.now(UTC)), this.report
+    now, report = declared.time_text(datetime.now(UTC)), this.report
     if manner().json:
         records = None if report is None else len(report.records)
         new = [audits.finding_json(each) for each in this.new]
@@ -98,17 +97,17 @@ def _tell(this: Round) -> None:
         return
     if this.number == 1 and report is not None:
         say(f"{now} watching {report.repository}: {report.reason}")
-    for incident in incidents_of(this.new, () if report is None else report.records):
+    for incident in reports.incidents_of(this.new, () if report is None else report.records):
         say(f"{now} " + "\n".join(audits.incident_lines(incident)))
 
 
-def _hook(command: str | None) -> Callable[[AuditFinding], None]:
+def _hook(command: str | None) -> Callable[[answers.AuditFinding], None]:
     try:
         words = shlex.split(command or "")
     except ValueError as error:
         raise click.UsageError(f"--hook {command}: {error}") from error
 
-    def call(finding: AuditFinding) -> None:
+    def call(finding: answers.AuditFinding) -> None:
         if not words:
             return
         text = json.dumps(audits.finding_json(finding)).encode() + b"\n"

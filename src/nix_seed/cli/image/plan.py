@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nix_seed.cli.command import option, progress, seed_command
 from nix_seed.cli.image.build import base_of
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.options import image_options, json_option, registry_options, request_of
 from nix_seed.cli.say import answer, manner, note, say, say_table
 from nix_seed.core.errors import InputError
@@ -14,12 +15,12 @@ from nix_seed.core.safe_text import safe_line
 from nix_seed.core.words import human_size, members, plural, shortened
 from nix_seed.formats.nix.store_path import StorePath
 
-if TYPE_CHECKING:
-    from nix_seed.flake.evaluate import Evaluation
-    from nix_seed.flake.nix import Nix
-    from nix_seed.image.plan import Plan
-    from nix_seed.image.rules.changes import Culprit, PlanDiff
-    from nix_seed.image.rules.partition.plan import Group
+with lazily():
+    from nix_seed.flake import evaluate as flakes, nix as nixes
+    from nix_seed.flake.rules import why
+    from nix_seed.image import plan as plans, request as requests
+    from nix_seed.image.rules import changes
+    from nix_seed.image.rules.partition import plan as partitions
 
 
 _MOST = 3  # paths that are named of each layer
@@ -41,12 +42,10 @@ def command(why: str | None, **options: Any) -> None:
     With --base, also what a consumer of that image would have to pull, and which flake input or
     package caused it. Sizes are of unpacked store paths.
     """
-    from nix_seed.image.plan import plan_image
-    from nix_seed.image.request import evaluate_request
 
     nix, request = request_of(options)
     with progress():
-        evaluated = evaluate_request(nix, request)
+        evaluated = requests.evaluate_request(nix, request)
         _print_unseen(evaluated.evaluation)
         _print_fetched_anew(nix, evaluated.evaluation)
         _print_built_anew(nix, evaluated.evaluation)
@@ -54,14 +53,14 @@ def command(why: str | None, **options: Any) -> None:
             _explain(nix, evaluated.evaluation, why)
             return
         base = base_of(options, nix, evaluated)
-        plan = plan_image(nix, request, base, evaluated)
+        plan = plans.plan_image(nix, request, base, evaluated)
     if manner().json:
         say(_json(plan), indent=2)
     else:
         _print(plan, None if options["all_paths"] else _MOST)
 
 
-def _print_unseen(evaluation: Evaluation) -> None:
+def _print_unseen(evaluation: flakes.Evaluation) -> None:
     """Say what no experiment decided, and why."""
     walked, twin = evaluation.recipe.walked, evaluation.ownership.twin
     if twin.unanswered is not None:
@@ -96,7 +95,7 @@ def _print_unseen(evaluation: Evaluation) -> None:
         )
 
 
-def _print_fetched_anew(nix: Nix, evaluation: Evaluation) -> None:
+def _print_fetched_anew(nix: nixes.Nix, evaluation: flakes.Evaluation) -> None:
     """Say what each commit downloads by another name, and how to have it baked."""
     own = evaluation.recipe.project
     fixed = (path.name for path in own if nix.read_derivation(path).is_fixed_output)
@@ -122,11 +121,10 @@ def _print_fetched_anew(nix: Nix, evaluation: Evaluation) -> None:
         )
 
 
-def _print_built_anew(nix: Nix, evaluation: Evaluation) -> None:
+def _print_built_anew(nix: nixes.Nix, evaluation: flakes.Evaluation) -> None:
     """Say what every new machine compiles though few commits touch it, and how to bake it."""
-    from nix_seed.flake.evaluate import made_of_manifests
 
-    names = [path.name.removesuffix(".drv") for path in made_of_manifests(nix, evaluation)]
+    names = [path.name.removesuffix(".drv") for path in flakes.made_of_manifests(nix, evaluation)]
     if names:
         note(
             f"notice: {safe_line(shortened(names, 8))}: built from the project's manifests alone,"
@@ -136,12 +134,10 @@ def _print_built_anew(nix: Nix, evaluation: Evaluation) -> None:
         )
 
 
-def _explain(nix: Nix, evaluation: Evaluation, target: str) -> None:
-    from nix_seed.flake.nix import DerivationReader
-    from nix_seed.flake.rules.why import explain
+def _explain(nix: nixes.Nix, evaluation: flakes.Evaluation, target: str) -> None:
 
-    read = DerivationReader(nix)
-    reasons = explain(target, evaluation.recipe, evaluation.ownership, read)
+    read = nixes.DerivationReader(nix)
+    reasons = why.explain(target, evaluation.recipe, evaluation.ownership, read)
     if not reasons:
         raise InputError(
             f"{target} is nothing that the image or the flake's outputs are built from",
@@ -152,11 +148,11 @@ def _explain(nix: Nix, evaluation: Evaluation, target: str) -> None:
     answer(value, "\n".join(map(str, reasons)), indent=2)
 
 
-def _size(plan: Plan, group: Group) -> int:
+def _size(plan: plans.Plan, group: partitions.Group) -> int:
     return sum(plan.spec.paths[path].nar_size for path in group.paths)
 
 
-def _print(plan: Plan, most: int | None) -> None:
+def _print(plan: plans.Plan, most: int | None) -> None:
     pulls = () if plan.diff is None else ("pull",)
     rows = []
     for number, group in enumerate(plan.spec.layers):
@@ -168,12 +164,12 @@ def _print(plan: Plan, most: int | None) -> None:
         say(line)
 
 
-def _holds(plan: Plan, paths: tuple[StorePath, ...], most: int | None) -> str:
+def _holds(plan: plans.Plan, paths: tuple[StorePath, ...], most: int | None) -> str:
     """Name the largest of *paths*, *most* of them."""
     return shortened([path.name for path in plan.spec.largest(paths)], most)
 
 
-def _summary(plan: Plan) -> Iterator[str]:
+def _summary(plan: plans.Plan) -> Iterator[str]:
     total = human_size(sum(info.nar_size for info in plan.spec.paths.values()))
     layers = plural(len(plan.spec.layers), "layer")
     paths = plural(len(plan.spec.paths), "store path")
@@ -184,7 +180,7 @@ def _summary(plan: Plan) -> Iterator[str]:
         yield from _diff(plan.base.name, plan.diff)
 
 
-def _diff(base: str, diff: PlanDiff) -> Iterator[str]:
+def _diff(base: str, diff: changes.PlanDiff) -> Iterator[str]:
     if not diff.pulled_layers and not diff.changes:
         yield f"\nnothing to pull for whoever has {base}: every layer is the same"
         return
@@ -194,7 +190,7 @@ def _diff(base: str, diff: PlanDiff) -> Iterator[str]:
         yield f"  {culprit_line(culprit)}"
 
 
-def culprit_line(culprit: Culprit) -> str:
+def culprit_line(culprit: changes.Culprit) -> str:
     """Return in one line who changed, what that drags along, and what it costs to pull."""
     shown = shortened([change.words for change in culprit.roots], 5)
     who = f"input {culprit.cause} changed: {shown}" if culprit.cause_changed else shown
@@ -205,7 +201,7 @@ def culprit_line(culprit: Culprit) -> str:
     )
 
 
-def _json(plan: Plan) -> dict[str, Any]:
+def _json(plan: plans.Plan) -> dict[str, Any]:
     value = members(plan, "input_key", narHash="spec.nar_hash", system="spec.system") | {
         "layers": [
             members(group, "tier", "paths") | {"narSize": _size(plan, group)}
@@ -219,7 +215,7 @@ def _json(plan: Plan) -> dict[str, Any]:
     return value
 
 
-def _diff_json(diff: PlanDiff) -> dict[str, Any]:
+def _diff_json(diff: changes.PlanDiff) -> dict[str, Any]:
     change, sizes = (
         ("package", "old", "new"),
         {"narSize": "path_bytes", "pullNarSize": "pull_bytes"},

@@ -6,19 +6,20 @@ import hashlib
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from nix_seed.cli.command import option, seed_group
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.options import json_option, state_directory
 from nix_seed.cli.say import answer, manner, say
 from nix_seed.core.files import explained
 from nix_seed.core.words import plural
 
-if TYPE_CHECKING:
-    from nix_seed.logs.log import TileReader
-    from nix_seed.logs.server import LogServer
+with lazily():
+    from nix_seed.formats.tlog import note
+    from nix_seed.logs import embedded, log as logs, open as readers, server as servers
 
 
 @seed_group("log")
@@ -45,11 +46,9 @@ def _serve(directory: Path, origin: str | None, host: str, port: int, quiet: boo
     Anyone who reaches the address may append. Several processes may serve and append to one
     directory. DIRECTORY/public may as well be served by any web server, for reading.
     """
-    from nix_seed.logs.embedded import EmbeddedLog
-    from nix_seed.logs.server import LogServer
 
-    log = EmbeddedLog.create(directory, origin)
-    server = LogServer(log, host, port, _ignore if quiet else _report)
+    log = embedded.EmbeddedLog.create(directory, origin)
+    server = servers.LogServer(log, host, port, _ignore if quiet else _report)
     say(f"log:     {log.trusted.origin}")
     say(f"key:     {log.trusted.key}")
     say(f"entries: {log.checkpoint().head.size}")
@@ -57,7 +56,7 @@ def _serve(directory: Path, origin: str | None, host: str, port: int, quiet: boo
     _run(server)
 
 
-def _run(server: LogServer) -> None:
+def _run(server: servers.LogServer) -> None:
     # A service manager's way to stop; the entry being written is finished or has not happened.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     sys.stdout.flush()
@@ -113,11 +112,10 @@ def _check(place: str, key: str | None, no_remember: bool) -> None:
     The checkpoint is compared with the last one seen: a log that rolled back, forked or shows
     different trees to different readers is named as such (exit 1).
     """
-    from nix_seed.logs.log import CheckpointState, check_log
 
     reader = _reader(place, key)
-    state = None if no_remember else CheckpointState(state_directory() / "checkpoints")
-    report = check_log(reader, state)
+    state = None if no_remember else logs.CheckpointState(state_directory() / "checkpoints")
+    report = logs.check_log(reader, state)
     head = report.signed.head
     history = report.history.history.value if report.history else "first seen"
     value = _checkpoint_json(reader, head.size, head.root)
@@ -130,15 +128,13 @@ def _check(place: str, key: str | None, no_remember: bool) -> None:
     answer(value | {"history": history, "kinds": dict(report.kinds)}, lines)
 
 
-def _reader(place: str, key: str | None) -> TileReader:
-    from nix_seed.formats.tlog.note import NoteKey
-    from nix_seed.logs.open import open_reader
+def _reader(place: str, key: str | None) -> logs.TileReader:
 
     if key is not None and "+" not in key:
         with explained(f"reading the key {key}"):
             key = Path(key).read_text("utf-8").strip()
-    return open_reader(place, NoteKey.parse(key) if key is not None else None)
+    return readers.open_reader(place, note.NoteKey.parse(key) if key is not None else None)
 
 
-def _checkpoint_json(reader: TileReader, size: int, root: bytes) -> dict[str, Any]:
+def _checkpoint_json(reader: logs.TileReader, size: int, root: bytes) -> dict[str, Any]:
     return {"origin": reader.trusted.origin, "size": size, "root": root.hex()}

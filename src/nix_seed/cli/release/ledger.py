@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import SeedGroup, option, progress
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import answer, say
 from nix_seed.core.digests import Digest
 from nix_seed.core.events import Stage, tell
 from nix_seed.core.words import members
 from nix_seed.formats.oci.reference import parse_reference
 
-if TYPE_CHECKING:
-    from nix_seed.release.rules.record import LedgerEntry
-    from nix_seed.release.verifiers import LedgerReader
+with lazily():
+    from nix_seed.release import ledger, load, verifiers
+    from nix_seed.release.rules import record
 
 
 class _Ledgers(SeedGroup):
@@ -79,7 +80,7 @@ def _show(what: str | None, **options: Any) -> None:
         click.get_current_context().exit(1)
 
 
-def _twice(found: Mapping[str, Sequence[LedgerEntry]]) -> Iterator[str]:
+def _twice(found: Mapping[str, Sequence[record.LedgerEntry]]) -> Iterator[str]:
     """Yield each commit for which one ledger has several roots: no answer is right then."""
     for name, held in found.items():
         roots: dict[Digest, set[Digest]] = {}
@@ -91,7 +92,7 @@ def _twice(found: Mapping[str, Sequence[LedgerEntry]]) -> Iterator[str]:
                 yield f"the ledger {name} has {len(several)} roots for the commit {key}: {shown}"
 
 
-def _lacking(found: Mapping[str, Sequence[LedgerEntry]]) -> Iterator[str]:
+def _lacking(found: Mapping[str, Sequence[record.LedgerEntry]]) -> Iterator[str]:
     """Yield what is wrong where one commit or root was asked for: each must hold it, the same."""
     said = {tuple((e.commit_key, e.root, e.record) for e in held) for held in found.values()}
     if said == {()}:
@@ -100,21 +101,19 @@ def _lacking(found: Mapping[str, Sequence[LedgerEntry]]) -> Iterator[str]:
         yield "the ledgers differ"
 
 
-def _ledgers(options: dict[str, Any]) -> list[LedgerReader]:
-    from nix_seed.release.ledger import LoggedLedger
-    from nix_seed.release.load import earlier_of, verifiers_of
+def _ledgers(options: dict[str, Any]) -> list[verifiers.LedgerReader]:
 
     loaded = shared.policy_of(options)
     source = loaded.policy.repository()
     named = options["places"] or (shared.locked_image("where is the ledger?"),)
     references = [parse_reference(each) for each in named]
     stores = shared.stores_of(options)
-    by = (verifiers_of(loaded, stores), *earlier_of(loaded, options["earlier"]))
+    by = (load.verifiers_of(loaded, stores), *load.earlier_of(loaded, options["earlier"]))
     places = [stores.open(each) for each in references]
-    return [LoggedLedger(by, places, source), *by[0].ledgers]
+    return [ledger.LoggedLedger(by, places, source), *by[0].ledgers]
 
 
-def _held(ledger: LedgerReader, what: str | None) -> tuple[LedgerEntry, ...]:
+def _held(ledger: verifiers.LedgerReader, what: str | None) -> tuple[record.LedgerEntry, ...]:
     if what is None:
         return tuple(ledger.entries())
     if what.startswith("sha256:"):
@@ -122,12 +121,12 @@ def _held(ledger: LedgerReader, what: str | None) -> tuple[LedgerEntry, ...]:
     return ledger.by_commit(shared.commit_named(what).key)
 
 
-def entry_json(entry: LedgerEntry) -> dict[str, str]:
+def entry_json(entry: record.LedgerEntry) -> dict[str, str]:
     """Return an entry of any ledger as ``--json`` shows it."""
     return members(entry, "commit_key", "root", "record", "position")
 
 
-def entry_lines(entry: LedgerEntry) -> list[str]:
+def entry_lines(entry: record.LedgerEntry) -> list[str]:
     """Return an entry of any ledger for people."""
     return [
         f"commit   {entry.commit_key}",

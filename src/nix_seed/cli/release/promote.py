@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import answer, say
 from nix_seed.cli.trust.options import key_option, signer_of, sigstore_option
 from nix_seed.core.digests import Digest
@@ -17,13 +18,13 @@ from nix_seed.core.errors import InputError
 from nix_seed.core.words import members
 from nix_seed.formats.oci.reference import parse_reference
 
-if TYPE_CHECKING:
-    from nix_seed.formats.intoto.statement import Commit
-    from nix_seed.registry.open import AnyReference
-    from nix_seed.release.promote import ChooseOutputs, Promoted
-    from nix_seed.release.rules.tree import ReleasedOutputs
-    from nix_seed.release.verifiers import Verifiers
-    from nix_seed.release.verify import ReleasePlace
+with lazily():
+    from nix_seed.formats.intoto import statement as intoto
+    from nix_seed.outputs import promoted
+    from nix_seed.registry import open as registries
+    from nix_seed.release import load, promote, verifiers, verify
+    from nix_seed.release.rules import tree
+    from nix_seed.trust import sign
 
 
 @seed_command("promote")
@@ -56,42 +57,39 @@ def command(**options: Any) -> None:
     only when enough promoters have signed it are the index and its tags, COMMIT and each --tag,
     published. Doing it again changes nothing, and says so.
     """
-    from nix_seed.release.load import earlier_of, verifiers_of
-    from nix_seed.release.promote import Signing, promote
-    from nix_seed.release.verify import ReleasePlace
-    from nix_seed.trust.sign import open_logs
 
     commit = shared.commit_named(options["commit"])
     loaded = shared.policy_of(options)
     stores = shared.stores_of(options)
     target, tags = split_target(options["target"])
-    place = ReleasePlace(
+    place = verify.ReleasePlace(
         target,
         [parse_reference(each) for each in options["evidence"]],
         (*tags, *options["tags"]),
     )
     with progress():
-        by = verifiers_of(loaded, stores, shared.state_of(options))
-        done = promote(
+        by = load.verifiers_of(loaded, stores, shared.state_of(options))
+        done = promote.promote(
             by,
             commit,
             place,
-            Signing(
+            promote.Signing(
                 signer_of(options["key"], options["sigstore"]),
-                open_logs(loaded.policy, loaded.directory, spare=True),
+                sign.open_logs(loaded.policy, loaded.directory, spare=True),
             ),
-            earlier_of(loaded, options["earlier"]),
+            load.earlier_of(loaded, options["earlier"]),
             _outputs(by, commit, place) if options["with_outputs"] else None,
         )
     answer(_json(done), _lines(done, str(target)))
 
 
-def _outputs(by: Verifiers, commit: Commit, place: ReleasePlace) -> ChooseOutputs:
+def _outputs(
+    by: verifiers.Verifiers, commit: intoto.Commit, place: verify.ReleasePlace
+) -> promote.ChooseOutputs:
     """Return what chooses the outputs to promote, and names those that it leaves out."""
-    from nix_seed.outputs.promoted import choose_outputs
 
-    def choose(seeds: Mapping[str, Digest]) -> ReleasedOutputs:
-        outputs, left = choose_outputs(by, place.sources, commit, seeds)
+    def choose(seeds: Mapping[str, Digest]) -> tree.ReleasedOutputs:
+        outputs, left = promoted.choose_outputs(by, place.sources, commit, seeds)
         for each in left:
             say(f"notice: not promoted: {each}", err=True)
         return outputs
@@ -99,7 +97,7 @@ def _outputs(by: Verifiers, commit: Commit, place: ReleasePlace) -> ChooseOutput
     return choose
 
 
-def split_target(text: str) -> tuple[AnyReference, tuple[str, ...]]:
+def split_target(text: str) -> tuple[registries.AnyReference, tuple[str, ...]]:
     """Return the repository that *text* names, and the tag that it names in it, if any."""
     reference = parse_reference(text)
     if reference.digest is not None:
@@ -107,7 +105,7 @@ def split_target(text: str) -> tuple[AnyReference, tuple[str, ...]]:
     return replace(reference, tag=None), () if reference.tag is None else (reference.tag,)
 
 
-def _json(done: Promoted) -> dict[str, Any]:
+def _json(done: promote.Promoted) -> dict[str, Any]:
     said = members(done.record.predicate, "commit", "root", "index")
     return (
         members(done, "state", "missing", "tags", "notices", record="record.digest")
@@ -120,7 +118,7 @@ def _json(done: Promoted) -> dict[str, Any]:
     )
 
 
-def _lines(done: Promoted, target: str) -> list[str]:
+def _lines(done: promote.Promoted, target: str) -> list[str]:
     said = done.record.predicate
     names = ", ".join(each.id for each in done.record.promoters)
     lines = [f"notice: {each}" for each in done.notices]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.image.build import command as build
-from nix_seed.cli.image.build import repository_of
+from nix_seed.cli.image.build import command as build, repository_of
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.release.attest import state, statement_of
 from nix_seed.cli.say import manner, say
 from nix_seed.cli.sbom.sbom import sbom_option
@@ -21,9 +21,11 @@ from nix_seed.core.processes import current_system
 from nix_seed.formats.oci.reference import LayoutReference, parse_reference
 from nix_seed.release.attester import Attester, SourceTree
 
-if TYPE_CHECKING:
-    from nix_seed.image.push import Pushed
-    from nix_seed.registry.open import AnyReference, Stores
+with lazily():
+    from nix_seed.formats.intoto import statement as intoto
+    from nix_seed.image import inspect, push as pushes, request as requests
+    from nix_seed.registry import open as registries
+    from nix_seed.release import preflight
 
 
 @seed_command("publish")
@@ -76,15 +78,14 @@ def command(reference: str, **options: Any) -> None:
         say("\n".join(f"tag        {tag}" for tag in tags))
 
 
-def _prepare(target: AnyReference, options: dict[str, Any]) -> tuple[SourceTree, Attester]:
+def _prepare(
+    target: registries.AnyReference, options: dict[str, Any]
+) -> tuple[SourceTree, Attester]:
     """Refuse, before anything is built, all that can be known to fail after it."""
-    from nix_seed.formats.intoto.statement import is_commit
-    from nix_seed.registry.open import check_writable
-    from nix_seed.release.preflight import prepare_attest
 
     if target.tag is None or target.digest is not None:
         raise InputError(f"{target} is no tag to publish to", hint=f"such as {target}:seed")
-    if target.tag == "latest" or is_commit(target.tag):
+    if target.tag == "latest" or intoto.is_commit(target.tag):
         # An audit would raise the alarm, rightly.
         raise InputError(
             f"{target}: a name of the index over all systems; publish makes one's image",
@@ -93,36 +94,33 @@ def _prepare(target: AnyReference, options: dict[str, Any]) -> tuple[SourceTree,
     tree, attester = statement_of(options)
     system, stores = options["system"] or current_system(), shared.stores_of(options)
     with progress(quiet=False):
-        ready = prepare_attest(tree, attester, system)
-        check_writable(stores, target)
+        ready = preflight.prepare_attest(tree, attester, system)
+        registries.check_writable(stores, target)
         _check_alone(stores, target.at(f"{ready.source.commit}-{system}"), options["kind"])
     return tree, attester
 
 
-def _check_alone(stores: Stores, named: AnyReference, kind: str) -> None:
+def _check_alone(stores: registries.Stores, named: registries.AnyReference, kind: str) -> None:
     """Refuse an image of another *kind* than that of the same commit, which *named* names.
 
     One builder's word on both would be two words on one commit.
     """
-    from nix_seed.image.inspect import InspectedImage, inspect
-    from nix_seed.registry.open import find, is_to_be_made
 
-    if is_to_be_made(named) or find(stores, named) is None:
+    if registries.is_to_be_made(named) or registries.find(stores, named) is None:
         return
-    there = inspect(stores, named)
-    if isinstance(there, InspectedImage) and there.kind not in (None, kind):
+    there = inspect.inspect(stores, named)
+    if isinstance(there, inspect.InspectedImage) and there.kind not in (None, kind):
         raise InputError(
             f"{named} is an image of the kind {there.kind}, and this one is a {kind} image",
             hint="publish images to build in, and images to ship, to repositories of their own",
         )
 
 
-def _name(pushed: Pushed, reference: str, options: dict[str, Any]) -> Sequence[str]:
-    from nix_seed.image.request import name_image, tags_of
+def _name(pushed: pushes.Pushed, reference: str, options: dict[str, Any]) -> Sequence[str]:
 
     repository, target = repository_of(options, reference)
-    tags = (*tags_of(pushed.built.plan.evaluated), *filter(None, (target.tag,)))
-    return name_image(repository, target.at(pushed.built.digest), tags)
+    tags = (*requests.tags_of(pushed.built.plan.evaluated), *filter(None, (target.tag,)))
+    return requests.name_image(repository, target.at(pushed.built.digest), tags)
 
 
 _REGISTRY = ("username", "password_stdin", "plain_http", "ca_file")

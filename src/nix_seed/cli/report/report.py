@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import FILE, option, progress, seed_command
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import answer
 from nix_seed.core.files import write_output
 from nix_seed.core.processes import current_system
 from nix_seed.formats.oci.reference import parse_reference
 
-if TYPE_CHECKING:
-    from nix_seed.report.report import ReportRequest
+with lazily():
+    from nix_seed.release import load, verify
+    from nix_seed.release.rules import answer as answers
+    from nix_seed.report import report as reports
+    from nix_seed.report.page import document, trust
 
 
 @seed_command("report")
@@ -44,21 +48,17 @@ def command(**options: Any) -> None:
     says so. The page is no check: exit 0 means that it was written; `nix-seed verify` answers with
     its exit code.
     """
-    from nix_seed.release.rules.answer import about
-    from nix_seed.report.page.document import report_page
-    from nix_seed.report.page.trust import verdict
-    from nix_seed.report.report import TrustAnswer
 
     options["policy_file"] = shared.policy_used(options, Path())
     _check(options)
     with progress(quiet=False):
         report = _request(options).gather()
-    text = report_page(report)
+    text = document.report_page(report)
     write_output(options["output"], text.encode())
-    size, found = len(text.encode()), verdict(report.trust)[0].value
+    size, found = len(text.encode()), trust.verdict(report.trust)[0].value
     told = found
-    if isinstance(report.trust, TrustAnswer):
-        told += f" {about(report.trust.verification, report.trust.policy.source)}"
+    if isinstance(report.trust, reports.TrustAnswer):
+        told += f" {answers.about(report.trust.verification, report.trust.policy.source)}"
     value = {"output": str(options["output"]), "size": size, "verdict": found}
     answer(value, f"{options['output']}  {size // 1000} kB  {told}")
 
@@ -72,14 +72,11 @@ def _check(options: dict[str, Any]) -> None:
         raise click.UsageError("--attr is of a flake: name the --flake")
 
 
-def _request(options: dict[str, Any]) -> ReportRequest:
-    from nix_seed.release.load import load_policy
-    from nix_seed.release.verify import Query
-    from nix_seed.report.report import ReportRequest
+def _request(options: dict[str, Any]) -> reports.ReportRequest:
 
     policy, base = options["policy_file"], options["base"]
     flake, attr = shared.flake_and_attr(options["flake"] or ".", options["attr"])
-    return ReportRequest(
+    return reports.ReportRequest(
         stores=shared.stores_of(options),
         nix=shared.nix_of(options),
         reference=parse_reference(options["reference"]),
@@ -88,8 +85,8 @@ def _request(options: dict[str, Any]) -> ReportRequest:
         named=options["flake"],
         flake=flake,
         attr=attr,
-        policy=None if policy is None else load_policy(policy),
-        query=Query(
+        policy=None if policy is None else load.load_policy(policy),
+        query=verify.Query(
             options["commit"] and shared.commit_named(options["commit"]),
             deep=options["deep"],
             evidence=tuple(map(parse_reference, options["evidence"])),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import answer
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.events import Stage, tell
@@ -18,11 +19,11 @@ from nix_seed.core.processes import current_system
 from nix_seed.core.words import human_size, members, plain, plural
 from nix_seed.formats.nix.store_path import StorePath
 
-if TYPE_CHECKING:
-    from nix_seed.flake.nix import Nix
-    from nix_seed.roots.roots import RootsReport
-    from nix_seed.roots.rules.policy import Binary, RootsJudgement, RootsPolicy
-    from nix_seed.roots.rules.roots import Roots
+with lazily():
+    from nix_seed.flake import evaluate, nix
+    from nix_seed.image.read import spec as images
+    from nix_seed.roots import roots as reports
+    from nix_seed.roots.rules import policy as policies, roots as origins
 
 
 @seed_command("roots")
@@ -43,8 +44,6 @@ def command(**options: Any) -> None:
     Binaries that are executed and were not built; fetched and added files that hold machine code;
     other sources; impure derivations; what was substituted, and with whose signature.
     """
-    from nix_seed.roots.roots import report_roots
-    from nix_seed.roots.rules.policy import evaluate_roots
 
     policy = None if options["policy"] is None else _policy(options["policy"])
     nix = shared.nix_of(options)
@@ -55,47 +54,43 @@ def command(**options: Any) -> None:
             lines = (f"{'  ' * depth}{path}" for depth, path in enumerate(way))
             answer({"why": [str(path) for path in way]}, lines)
             return
-        report = report_roots(nix, roots, unknown)
-    verdict = None if policy is None else evaluate_roots(policy, report.findings)
+        report = reports.report_roots(nix, roots, unknown)
+    verdict = None if policy is None else policies.evaluate_roots(policy, report.findings)
     answer(_json(report, verdict), _lines(report), indent=2)
     _judge(policy, verdict)
 
 
-def _policy(text: str) -> RootsPolicy:
+def _policy(text: str) -> policies.RootsPolicy:
     """Read rules, or the file of them."""
-    from nix_seed.roots.rules.policy import RootsPolicy
 
     path = Path(text)
     if not path.is_file() and path.suffix != ".toml":
-        return RootsPolicy.parse(text)
+        return policies.RootsPolicy.parse(text)
     try:
-        return RootsPolicy.parse_file(path.read_text("utf-8"), text)
+        return policies.RootsPolicy.parse_file(path.read_text("utf-8"), text)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the policy {path}: {error}") from error
 
 
-def _roots(nix: Nix, options: dict[str, Any]) -> tuple[Roots, tuple[StorePath, ...]]:
-    from nix_seed.flake.evaluate import evaluate_flake
-    from nix_seed.image.read.spec import open_seed_image
-    from nix_seed.roots import roots
+def _roots(nix: nix.Nix, options: dict[str, Any]) -> tuple[origins.Roots, tuple[StorePath, ...]]:
 
     what = options["what"]
     tell(Stage("evaluate", f"reading {what}"))
     reference = shared.image_named(what)
     if reference is not None:
         system = options["system"] or current_system()
-        image = open_seed_image(shared.stores_of(options), reference, system)
-        return roots.roots_of_paths(nix, image.name, image.spec.paths)
+        image = images.open_seed_image(shared.stores_of(options), reference, system)
+        return reports.roots_of_paths(nix, image.name, image.spec.paths)
     flake, attr = shared.flake_and_attr(what, options["attr"])
     if options["outputs"]:
-        return roots.roots_of_outputs(nix, flake, options["system"], attr), ()
-    evaluation = evaluate_flake(
+        return reports.roots_of_outputs(nix, flake, options["system"], attr), ()
+    evaluation = evaluate.evaluate_flake(
         nix, flake, kind=options["kind"], attr=attr, system=options["system"]
     )
-    return roots.roots_of_recipe(nix, evaluation.recipe), ()
+    return reports.roots_of_recipe(nix, evaluation.recipe), ()
 
 
-def _judge(policy: RootsPolicy | None, verdict: RootsJudgement | None) -> None:
+def _judge(policy: policies.RootsPolicy | None, verdict: policies.RootsJudgement | None) -> None:
     if policy is None or verdict is None:
         return
     if verdict.broken:
@@ -112,7 +107,7 @@ def _judge(policy: RootsPolicy | None, verdict: RootsJudgement | None) -> None:
         )
 
 
-def _way(roots: Roots, text: str) -> tuple[StorePath, ...]:
+def _way(roots: origins.Roots, text: str) -> tuple[StorePath, ...]:
     """Find the path that *text* names: in full, or by a part of exactly one path's name."""
     if text.startswith("/"):
         return roots.why(StorePath.containing(text))
@@ -127,7 +122,7 @@ def _way(roots: Roots, text: str) -> tuple[StorePath, ...]:
     return roots.why(found[0])
 
 
-def _lines(report: RootsReport) -> Iterator[str]:
+def _lines(report: reports.RootsReport) -> Iterator[str]:
     found = report.findings
     yield f"executed, and not built: {plural(len(found.executed), 'file')}"
     yield from (f"  {_binary(item)}" for item in found.executed)
@@ -151,7 +146,7 @@ def _lines(report: RootsReport) -> Iterator[str]:
     yield f"roots digest: {digest}"
 
 
-def _provenance(report: RootsReport) -> Iterator[str]:
+def _provenance(report: reports.RootsReport) -> Iterator[str]:
     found = report.findings
     yield (
         f"outputs: {report.built} built here, {len(found.substituted)} not,"
@@ -165,7 +160,7 @@ def _provenance(report: RootsReport) -> Iterator[str]:
         yield f"of unknown origin: {len(found.unknown)}"
 
 
-def _binary(item: Binary) -> str:
+def _binary(item: policies.Binary) -> str:
     size = "not in the store" if item.size is None else human_size(item.size)
     inside = f", in it {item.inside}" if item.inside else ""
     digest = f", sha256 {item.digest}" if item.digest else ""
@@ -173,7 +168,7 @@ def _binary(item: Binary) -> str:
     return f"{item}: {size}{inside}{digest}{urls}"
 
 
-def _json(report: RootsReport, verdict: RootsJudgement | None) -> dict[str, Any]:
+def _json(report: reports.RootsReport, verdict: policies.RootsJudgement | None) -> dict[str, Any]:
     found = report.findings
     source = {name: f"end.{name}" for name in ("path", "kind", "use", "urls")}
     signers = {"keys": "signers.verified"}
@@ -197,6 +192,6 @@ def _json(report: RootsReport, verdict: RootsJudgement | None) -> dict[str, Any]
     return value
 
 
-def _binary_json(item: Binary) -> dict[str, Any]:
+def _binary_json(item: policies.Binary) -> dict[str, Any]:
     found = members(item, "path", "file", "size", "form", "urls", "used_by", sha256="digest")
     return found | {"inside": item.inside or None}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import FILE, option, progress, seed_command
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import manner, say
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError, NixSeedError
@@ -19,14 +20,15 @@ from nix_seed.core.files import cache_directory, write_output
 from nix_seed.core.processes import current_system
 from nix_seed.formats.oci.reference import LayoutReference
 
-if TYPE_CHECKING:
-    from nix_seed.flake.evaluate import Evaluation
-    from nix_seed.flake.nix import Nix
-    from nix_seed.image.read.spec import SeedImage
-    from nix_seed.registry.open import AnyReference
-    from nix_seed.sbom.sbom import Format
+with lazily():
+    from nix_seed.flake import evaluate, nix
+    from nix_seed.image import request as requests
+    from nix_seed.image.read import spec as images
+    from nix_seed.registry import open as registries
+    from nix_seed.sbom import sbom
 
-_FORMATS: tuple[Format, ...] = ("cyclonedx", "spdx")
+
+_FORMATS: tuple[sbom.Format, ...] = ("cyclonedx", "spdx")
 
 sbom_option = option(
     "--sbom",
@@ -37,7 +39,7 @@ sbom_option = option(
 )
 
 
-def sboms_of(given: Sequence[str]) -> tuple[Format, ...] | None:
+def sboms_of(given: Sequence[str]) -> tuple[sbom.Format, ...] | None:
     """Return the formats that ``--sbom`` names; None where it is not given."""
     if "none" in given and len(set(given)) > 1:
         raise InputError("--sbom none goes with no other format")
@@ -63,7 +65,7 @@ def sboms_of(given: Sequence[str]) -> tuple[Format, ...] | None:
 @shared.store_option
 @shared.registry_options
 @shared.json_option
-def command(what: str, form: Format, output: Path | None, **options: Any) -> None:
+def command(what: str, form: sbom.Format, output: Path | None, **options: Any) -> None:
     """Write what is in the image built here of FLAKE, or in IMAGE: every store path, with its hash.
 
     What is not known is left out: licences are a flake's to tell. The same image and flake give the
@@ -99,39 +101,35 @@ def _check(what: str, is_flake: bool, options: dict[str, Any]) -> None:
         )
 
 
-def _opened(reference: AnyReference, options: dict[str, Any]) -> SeedImage:
-    from nix_seed.image.read.spec import open_seed_image
+def _opened(reference: registries.AnyReference, options: dict[str, Any]) -> images.SeedImage:
 
-    return open_seed_image(
+    return images.open_seed_image(
         shared.stores_of(options), reference, options["system"] or current_system()
     )
 
 
-def _of_image(image: SeedImage, form: Format, options: dict[str, Any]) -> bytes:
-    from nix_seed.flake.evaluate import evaluate_flake
-    from nix_seed.sbom.sbom import find_attached, sbom_of, write_sbom
+def _of_image(image: images.SeedImage, form: sbom.Format, options: dict[str, Any]) -> bytes:
 
     if options["attached"] or options["attached_digest"]:
         wanted = options["attached_digest"]
-        return find_attached(image, form, Digest.parse(wanted) if wanted else None).text
+        return sbom.find_attached(image, form, Digest.parse(wanted) if wanted else None).text
     if options["flake"] is None:
-        text = write_sbom(sbom_of(image), form)
+        text = sbom.write_sbom(sbom.sbom_of(image), form)
         _offer(image, form)
         return text
     flake, attr = shared.flake_and_attr(options["flake"], options["attr"])
     nix = shared.nix_of(options)
     tell(Stage("evaluate", f"evaluating {flake}"))
     spec = image.spec
-    evaluation = evaluate_flake(nix, flake, kind=spec.kind, attr=attr, system=spec.system)
+    evaluation = evaluate.evaluate_flake(nix, flake, kind=spec.kind, attr=attr, system=spec.system)
     return _with_licences(image, nix, evaluation, attr, form)
 
 
-def _offer(image: SeedImage, form: Format) -> None:
+def _offer(image: images.SeedImage, form: sbom.Format) -> None:
     """Tell of what is attached, which may say more than the image itself can."""
-    from nix_seed.sbom.sbom import list_attached
 
     try:
-        count = len(list_attached(image, form))
+        count = len(sbom.list_attached(image, form))
     except NixSeedError:
         return  # this was only an offer
     if count:
@@ -142,13 +140,12 @@ def _offer(image: SeedImage, form: Format) -> None:
         )
 
 
-def _of_flake(what: str, form: Format, options: dict[str, Any]) -> bytes:
-    from nix_seed.image.request import Request, evaluate_request
+def _of_flake(what: str, form: sbom.Format, options: dict[str, Any]) -> bytes:
 
     flake, attr = shared.flake_and_attr(what, options["attr"])
-    request = Request(flake, options["kind"], attr=attr, system=options["system"])
+    request = requests.Request(flake, options["kind"], attr=attr, system=options["system"])
     nix = shared.nix_of(options)
-    evaluated = evaluate_request(nix, request)
+    evaluated = requests.evaluate_request(nix, request)
     kept = LayoutReference(str(cache_directory() / "images"), tag=evaluated.input_key)
     try:
         image = _opened(kept, options)
@@ -162,9 +159,12 @@ def _of_flake(what: str, form: Format, options: dict[str, Any]) -> bytes:
 
 
 def _with_licences(
-    image: SeedImage, nix: Nix, evaluation: Evaluation, attr: str | None, form: Format
+    image: images.SeedImage,
+    nix: nix.Nix,
+    evaluation: evaluate.Evaluation,
+    attr: str | None,
+    form: sbom.Format,
 ) -> bytes:
-    from nix_seed.sbom.sbom import licences_of_image, sbom_of, write_sbom
 
-    licences = licences_of_image(nix, image, evaluation, attr)
-    return write_sbom(sbom_of(image, nix, licences), form)
+    licences = sbom.licences_of_image(nix, image, evaluation, attr)
+    return sbom.write_sbom(sbom.sbom_of(image, nix, licences), form)

@@ -10,7 +10,12 @@ from typing import Any
 import click
 
 from nix_seed.cli.command import together
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import say
+
+with lazily():
+    from nix_seed.cli.setup import ci_machine, ci_promote, ci_seed, ci_served, ci_use
+    from nix_seed.setup import ci_host
 
 
 def _option(name: str, about: str) -> Callable[[Any], Any]:
@@ -58,9 +63,8 @@ def _setup(*, only: bool) -> None:
 
     The output ``seconds`` is what setting up nix-seed itself took, empty where it was there.
     """
-    from nix_seed.cli.setup.ci_machine import tell_machine
 
-    tell_machine(only=only)
+    ci_machine.tell_machine(only=only)
 
 
 @command.command("seed", short_help="Build, push and attest the seed.")
@@ -79,9 +83,8 @@ def _seed(**options: Any) -> None:
     With SEED_REGISTRY_TOKEN, and for an event that may publish, it is built, pushed and attested,
     unless it is there already. Otherwise it is built, unless it is there already.
     """
-    from nix_seed.cli.setup.ci_seed import seed
 
-    seed(options)
+    ci_seed.seed(options)
 
 
 @command.command("use", short_help="Fill this machine's Nix store from the seed.")
@@ -102,9 +105,8 @@ def _use(**options: Any) -> None:
     once, and the store is filled behind them. Where there is no seed yet, it is said, and Nix
     fetches and builds as ever.
     """
-    from nix_seed.cli.setup.ci_use import use
 
-    use(options)
+    ci_use.use(options)
 
 
 @command.command("served", short_help="Say what later steps took of kept outputs.")
@@ -113,9 +115,8 @@ def _served() -> None:
 
     A job's last step runs it: an action of this kind has no step of its own at the end.
     """
-    from nix_seed.cli.setup.ci_served import tell_served
 
-    tell_served()
+    ci_served.tell_served()
 
 
 @command.command("promote", short_help="Promote the commit over all systems.")
@@ -132,9 +133,8 @@ def _promote(**options: Any) -> None:
     Where there is a policy with promoters, the commit is promoted by it, and the index published
     only then. Jobs of events that may not publish end here, with a notice.
     """
-    from nix_seed.cli.setup.ci_promote import promote
 
-    promote(options)
+    ci_promote.promote(options)
 
 
 @command.command("store", hidden=True)
@@ -142,7 +142,6 @@ def _promote(**options: Any) -> None:
 @click.option("--root", type=click.Path(path_type=Path, file_okay=False), default="/")
 def _store(user: int, root: Path) -> None:
     """Make an empty /nix that belongs to USER, a number; what ``ci use`` runs as root."""
-    from nix_seed.setup.ci_host import make_store_for
 
-    make_store_for(user, root)
+    ci_host.make_store_for(user, root)
     say("{}")

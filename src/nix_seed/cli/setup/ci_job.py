@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import error_lines
 from nix_seed.cli.setup.ci_machine import take_secrets
 from nix_seed.cli.trust.key import PASSPHRASE
@@ -33,10 +34,10 @@ from nix_seed.setup.ci_host import CiHost
 from nix_seed.setup.rules.ci_inputs import Decision, evaluate_event, parse_seed_attr, repository_of
 from nix_seed.setup.rules.ci_words import build_summary, find_mismatches, verbatim
 
-if TYPE_CHECKING:
-    from nix_seed.release.load import LoadedPolicy
-    from nix_seed.trust.github import GitHubStore
-    from nix_seed.trust.sign import Signer
+with lazily():
+    from nix_seed.release import load
+    from nix_seed.trust import github as forges, sign, sigstore
+
 
 _LACKS_IDENTITY = {
     "github": "give the job `permissions: id-token: write`, or sign with a key (signing: key), "
@@ -98,14 +99,13 @@ class CiJob:
         return JobFlake(directory.absolute(), named.attr, policy)
 
     @cached_property
-    def policy(self) -> LoadedPolicy | None:
+    def policy(self) -> load.LoadedPolicy | None:
         """The policy of the flake, None where it has none."""
         path = self.flake.policy
         if path is None:
             return None
-        from nix_seed.release.load import load_policy
 
-        return load_policy(path)
+        return load.load_policy(path)
 
     @cached_property
     def stores(self) -> Stores:
@@ -130,9 +130,8 @@ class CiJob:
         return self.options["registry_user"] or "x-access-token"
 
     @property
-    def github(self) -> GitHubStore | None:
+    def github(self) -> forges.GitHubStore | None:
         """GitHub's store of attestations, where this job was given a token for it."""
-        from nix_seed.trust.github import GitHubStore
 
         token = self._secrets.get("SEED_ATTESTATIONS_TOKEN")
         if self.host.kind != "github" or not token:
@@ -140,7 +139,7 @@ class CiJob:
         api, repository = (
             os.environ.get(f"GITHUB_{name}", "") for name in ("API_URL", "REPOSITORY")
         )
-        return GitHubStore(api, repository, token)
+        return forges.GitHubStore(api, repository, token)
 
     def login(self) -> Login | None:
         """Return what GitHub lets this job read the repository with, None without."""
@@ -157,14 +156,12 @@ class CiJob:
         directory, system = str(self.flake.directory), self.options.get("system") or None
         return Request(directory, budget=int(layers), attr=self.flake.attr, system=system)
 
-    def signer(self) -> Signer | None:
+    def signer(self) -> sign.Signer | None:
         """Return who signs; ``InputError`` names the permission or secret that lacks."""
         signing = self.options["signing"] or "keyless"
         if signing == "none":
             return None
         if signing == "key":
-            from nix_seed.trust.sign import KeySigner
-
             key, passphrase = self._secrets.get("SEED_KEY"), self._secrets.get(PASSPHRASE)
             if not key:
                 raise InputError(
@@ -173,14 +170,13 @@ class CiJob:
                     "`nix-seed key generate`",
                 )
             if key.lstrip().startswith("-----BEGIN"):
-                return KeySigner.from_pem(key.encode(), "the key in SEED_KEY", passphrase)
-            return KeySigner.open(Path(key), passphrase)
+                return sign.KeySigner.from_pem(key.encode(), "the key in SEED_KEY", passphrase)
+            return sign.KeySigner.open(Path(key), passphrase)
         if signing == "keyless":
             return self._keyless_signer()
         raise InputError(f"signing is {signing!r}, not keyless, key or none")
 
-    def _keyless_signer(self) -> Signer:
-        from nix_seed.trust import sigstore
+    def _keyless_signer(self) -> sign.Signer:
 
         kind = self.host.kind
         asked = "SIGSTORE_ID_TOKEN" if kind == "gitlab" else "ACTIONS_ID_TOKEN_REQUEST_URL"
@@ -200,7 +196,7 @@ class CiJob:
         path = self.options["sigstore"]
         return sigstore.KeylessSigner(Path(path).read_bytes() if path else None, token)
 
-    def why_stranger(self, signer: Signer | None) -> str | None:
+    def why_stranger(self, signer: sign.Signer | None) -> str | None:
         """Return why this job, a fork's for one, is rightly none that the policy knows."""
         if signer is None or self.policy is None:
             return None

@@ -7,8 +7,9 @@ import subprocess
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.options import state_directory
 from nix_seed.cli.outputs.options import branch_at_hand
 from nix_seed.cli.setup.ci_job import CiJob
@@ -19,9 +20,10 @@ from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.setup.rules.ci_inputs import parse_switch
 
-if TYPE_CHECKING:
-    from nix_seed.setup.ci_outputs import OutputsResult
-    from nix_seed.setup.ci_seed import Publication, SeedResult
+with lazily():
+    from nix_seed.release import load
+    from nix_seed.setup import ci_outputs, ci_seed
+
 
 _NO_POLICY: Final = "there is no trust.toml, which says whose outputs may be taken"
 _HOURS: Final = 6  # GitHub's longest job
@@ -36,8 +38,8 @@ def wanted(job: CiJob) -> bool:
 
 
 def keep_outputs(
-    job: CiJob, publication: Publication | None, result: SeedResult
-) -> OutputsResult | None:
+    job: CiJob, publication: ci_seed.Publication | None, result: ci_seed.SeedResult
+) -> ci_outputs.OutputsResult | None:
     """Build the project's outputs in its seed, and keep what is new, where that is asked.
 
     Who may not publish neither builds nor keeps. Seeds are as good without: whatever goes wrong is
@@ -49,11 +51,9 @@ def keep_outputs(
         reason = _NO_POLICY if job.policy is None else "nobody signs them: signing is none"
         job.host.annotate("notice", "Outputs are not kept", reason)
         return None
-    from nix_seed.release.load import verifiers_of
-    from nix_seed.setup.ci_outputs import OutputsJob
 
-    work = OutputsJob(
-        verifiers_of(job.policy, job.stores, state_directory()),
+    work = ci_outputs.OutputsJob(
+        load.verifiers_of(job.policy, job.stores, state_directory()),
         job.repository,
         Reference.parse(result.reference),
         publication.tree,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.setup.ci_job import CiJob
 from nix_seed.cli.setup.ci_outputs import keep_outputs, wanted
 from nix_seed.cli.setup.ci_report import seed_summary
@@ -22,8 +23,11 @@ from nix_seed.setup.ci_host import CiHost
 from nix_seed.setup.ci_seed import Publication, SeedJob, SeedResult
 from nix_seed.setup.rules.ci_inputs import parse_switch, parse_tags, split_index_tags
 
-if TYPE_CHECKING:
-    from nix_seed.setup.ci_promote import ReleaseAuthority
+with lazily():
+    from nix_seed.release import load
+    from nix_seed.setup import ci_make, ci_promote
+    from nix_seed.use import record, run
+
 
 _PROMOTES = {
     "github": "the action 0compute/nix-seed/promote",
@@ -52,9 +56,7 @@ def seed(options: dict[str, Any]) -> None:
         )
         result = seeds.find()
         if not isinstance(result, SeedResult):
-            from nix_seed.setup.ci_make import make_seed
-
-            result = make_seed(seeds, result)
+            result = ci_make.make_seed(seeds, result)
         _copy_attestations(job, result)
         _record(job, result)
         kept = keep_outputs(job, prepared.publication, result)
@@ -80,14 +82,12 @@ def _record(job: CiJob, result: SeedResult) -> None:
     argv = shlex.split(job.options["record"])
     if not argv or not (result.built and result.published):
         return
-    from nix_seed.use.record import record_reads
-    from nix_seed.use.run import Command
 
     try:
-        tag = record_reads(
+        tag = record.record_reads(
             job.stores,
             Reference.parse(result.reference),
-            Command(argv, job.flake.directory, attr=job.flake.attr),
+            run.Command(argv, job.flake.directory, attr=job.flake.attr),
             cache=cache_directory(),
         )
         job.host.say(f"list       {tag}")
@@ -169,7 +169,7 @@ def _publication(job: CiJob) -> Publication | None:
     return Publication(tags, tree, attester_of(signer, named, policy), _releases(job))
 
 
-def _releases(job: CiJob) -> ReleaseAuthority | None:
+def _releases(job: CiJob) -> ci_promote.ReleaseAuthority | None:
     """Return by whose word commits are released, where the policy has releases promoted.
 
     Nothing is asked or kept for it: this only saves work.
@@ -177,10 +177,8 @@ def _releases(job: CiJob) -> ReleaseAuthority | None:
     loaded = job.policy
     if loaded is None or not loaded.policy.promoters:
         return None
-    from nix_seed.release.load import verifiers_of
-    from nix_seed.setup.ci_promote import ReleaseAuthority
 
-    return ReleaseAuthority(verifiers_of(loaded, job.stores, ask=False), None, ())
+    return ci_promote.ReleaseAuthority(load.verifiers_of(loaded, job.stores, ask=False), None, ())
 
 
 def _command(job: CiJob) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.options import accepted_licences, state_directory
 from nix_seed.cli.setup.ci_job import CiJob
 from nix_seed.cli.setup.ci_outputs import SERVED_AT, ServedOutputs, serve_outputs, wanted
@@ -24,9 +25,10 @@ from nix_seed.setup.ci_use import Actions, NotPromoted, SeedSearch, Used
 from nix_seed.setup.rules.ci_inputs import parse_list, parse_names, parse_switch
 from nix_seed.use.mount import linux
 
-if TYPE_CHECKING:
-    from nix_seed.release.rules.answer import Verification
-    from nix_seed.use.hydrate import Hydrated
+with lazily():
+    from nix_seed.release import load, verify
+    from nix_seed.release.rules import answer as answers
+    from nix_seed.use import hydrate
 
 
 def use(options: dict[str, Any]) -> None:
@@ -87,14 +89,12 @@ def _use(job: CiJob) -> Used:
     return used
 
 
-def _verify(job: CiJob, image: AnyReference, system: str) -> Verification | None:
+def _verify(job: CiJob, image: AnyReference, system: str) -> answers.Verification | None:
     if job.policy is None:
         return None
-    from nix_seed.release.load import verifiers_of
-    from nix_seed.release.verify import Query, verify_image
 
-    by = verifiers_of(job.policy, job.stores, state_directory())
-    found = verify_image(by, image, Query(system=system))
+    by = load.verifiers_of(job.policy, job.stores, state_directory())
+    found = verify.verify_image(by, image, verify.Query(system=system))
     if found.fate is Fate.VERIFIED:
         return found
     failure, why = found.fate.error, found.reason
@@ -109,12 +109,11 @@ def fill(
     image: AnyReference,
     system: str,
     found: Fetched | None = None,
-) -> Hydrated:
+) -> hydrate.Hydrated:
     """Mount or unpack *image*: in this process where the store is ours, else by sudo.
 
     *found* is its manifest, where that is here already.
     """
-    from nix_seed.use import hydrate as hydrating
 
     options, project = job.options, job.flake
     outputs, accepted = parse_list(options["for"]), parse_names(options["accept_licence"])
@@ -130,9 +129,9 @@ def fill(
                 return mounted
         done = None
         if lazy and os.geteuid() == 0:
-            place = hydrating.Place(system=system, found=found)
-            done = hydrating.mount_if_possible(job.stores, image, place, complete=complete)
-        return done or hydrating.hydrate(
+            place = hydrate.Place(system=system, found=found)
+            done = hydrate.mount_if_possible(job.stores, image, place, complete=complete)
+        return done or hydrate.hydrate(
             job.stores,
             image,
             outputs=outputs,
@@ -152,7 +151,9 @@ def fill(
     return _by_root(job, arguments)
 
 
-def _mounted_by_root(job: CiJob, image: AnyReference, arguments: list[str]) -> Hydrated | None:
+def _mounted_by_root(
+    job: CiJob, image: AnyReference, arguments: list[str]
+) -> hydrate.Hydrated | None:
     """Have root mount *image* in a store that stays ours; None where it has to be unpacked."""
     if linux.why_not_here() is not None:
         return None
@@ -164,14 +165,13 @@ def _mounted_by_root(job: CiJob, image: AnyReference, arguments: list[str]) -> H
         return None
 
 
-def _by_root(job: CiJob, arguments: list[str]) -> Hydrated:
-    from nix_seed.use.hydrate import Hydrated
+def _by_root(job: CiJob, arguments: list[str]) -> hydrate.Hydrated:
 
     ca_file = job.options["ca_file"]
     arguments += [f"--ca-file={ca_file}"] if ca_file else []
     arguments += ["--username", job.user, "--password-stdin"] if job.token else []
     said = processes.run_as_root(arguments, f"{job.token}\n")
-    return Hydrated.from_json(said, f"what nix-seed {arguments[0]} printed")
+    return hydrate.Hydrated.from_json(said, f"what nix-seed {arguments[0]} printed")
 
 
 def pass_on(job: CiJob, used: Used, served: ServedOutputs | None = None) -> None:

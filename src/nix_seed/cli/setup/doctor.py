@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import option, progress, seed_command
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import LEAST, columns, hanging, manner, say, say_styled
 from nix_seed.core.files import cache_directory
 from nix_seed.core.processes import current_system
@@ -19,8 +20,10 @@ from nix_seed.core.words import plural
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.setup.rules.diagnosis import Diagnosis, Health, exit_code
 
-if TYPE_CHECKING:
-    from nix_seed.setup.doctor import Reach
+with lazily():
+    from nix_seed.registry import transfer
+    from nix_seed.setup import doctor, doctor_image
+
 
 # Yellow letters are not legible on a light terminal.
 _STYLES: dict[str, dict[str, Any]] = {
@@ -73,32 +76,28 @@ def command(image: str | None, verbose: bool, **options: Any) -> None:
 
 
 def _machine(options: dict[str, Any]) -> Sequence[Diagnosis]:
-    from nix_seed.setup.doctor import Setup, check_setup
 
     nix = shared.nix_of(options)
-    setup = Setup(nix, cache_directory(), shared.state_directory(), _reach(options))
-    return check_setup(setup)
+    setup = doctor.Setup(nix, cache_directory(), shared.state_directory(), _reach(options))
+    return doctor.check_setup(setup)
 
 
-def _reach(options: dict[str, Any]) -> Reach:
-    from nix_seed.setup.doctor import Reach
+def _reach(options: dict[str, Any]) -> doctor.Reach:
 
     policy = shared.policy_used(options, Path())
-    return Reach(datetime.now(UTC), shared.stores_of(options), policy, options["registries"])
+    return doctor.Reach(datetime.now(UTC), shared.stores_of(options), policy, options["registries"])
 
 
 def _image(image: str, options: dict[str, Any]) -> Sequence[Diagnosis]:
-    from nix_seed.registry.transfer import open_here
-    from nix_seed.setup.doctor_image import check_image
 
     cache = cache_directory()
-    found = open_here(
+    found = transfer.open_here(
         shared.stores_of(options),
         parse_reference(image),
         cache / "images",
         options["system"] or current_system(),
     )
-    return tuple(check_image(found, cache, options["ways"]))
+    return tuple(doctor_image.check_image(found, cache, options["ways"]))
 
 
 def _counts(found: Sequence[Diagnosis]) -> dict[str, int]:

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import click
 
 from nix_seed.cli.command import option, progress, seed_command
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.options import json_option
 from nix_seed.cli.say import answer, columns, folded, manner, say_styled
 from nix_seed.core.errors import InputError
@@ -19,9 +20,11 @@ from nix_seed.core.safe_text import safe_line
 from nix_seed.core.version import __version__
 from nix_seed.core.words import plural
 
-if TYPE_CHECKING:
-    from nix_seed.setup.init import InitPlan, InitRequest
-    from nix_seed.setup.rules.init import FileChange
+with lazily():
+    from nix_seed.flake import nix
+    from nix_seed.setup import init
+    from nix_seed.setup.rules import init as rules
+
 
 FlakeLines: TypeAlias = "Sequence[tuple[str, tuple[str, ...]]]"
 
@@ -63,13 +66,11 @@ def command(directory: Path, yes: bool, dry_run: bool, **options: Any) -> None:
     Seeds need nothing in flake.nix, which is never written; --flake shows what to add to it, to set
     options.
     """
-    from nix_seed.flake.nix import Nix
-    from nix_seed.setup.init import carry_out, flake_lines, plan_init
 
     request = _request(directory, options)
     with progress(quiet=True):
-        plan = plan_init(request, Nix(), datetime.now(UTC))
-    lines = flake_lines(request.ref) if options["flake"] else ()
+        plan = init.plan_init(request, nix.Nix(), datetime.now(UTC))
+    lines = init.flake_lines(request.ref) if options["flake"] else ()
     as_json = manner().json
     if not as_json:
         say_styled("\n".join(_lines(plan, lines)))
@@ -83,14 +84,13 @@ def command(directory: Path, yes: bool, dry_run: bool, **options: Any) -> None:
             )
         write = click.confirm(f"Write {_count(plan.to_write)}?", err=True)
     if write:
-        carry_out(plan)
+        init.carry_out(plan)
     answer(_json(plan, lines, written=write), _end(plan, written=write))
 
 
-def _request(directory: Path, options: dict[str, Any]) -> InitRequest:
-    from nix_seed.setup.init import InitRequest
+def _request(directory: Path, options: dict[str, Any]) -> init.InitRequest:
 
-    return InitRequest(
+    return init.InitRequest(
         directory=directory,
         ref=options["ref"] or f"v{__version__}",
         forge=options["forge"],
@@ -101,7 +101,7 @@ def _request(directory: Path, options: dict[str, Any]) -> InitRequest:
     )
 
 
-def _lines(plan: InitPlan, flake: FlakeLines) -> Iterator[str]:
+def _lines(plan: init.InitPlan, flake: FlakeLines) -> Iterator[str]:
     for change in plan.changes:
         yield safe_line(f"{change.path} {_WORDS[change.state]}")
     yield from folded((f"note: {safe_line(note)}" for note in plan.notes), columns())
@@ -117,7 +117,7 @@ def _lines(plan: InitPlan, flake: FlakeLines) -> Iterator[str]:
         yield from (f"      {line}" for line in lines)
 
 
-def _shown(change: FileChange) -> Iterator[str]:
+def _shown(change: rules.FileChange) -> Iterator[str]:
     """Yield the diff, without what a foreign file could steer the terminal with."""
     lines = list(change.diff())
     if change.path.endswith(".json") and change.before is None:
@@ -133,11 +133,11 @@ def _coloured(line: str) -> str:
     return click.style(line, fg=colours.get(line[:1]))
 
 
-def _count(changes: Sequence[FileChange]) -> str:
+def _count(changes: Sequence[rules.FileChange]) -> str:
     return f"{'this' if len(changes) == 1 else 'these'} {plural(len(changes), 'file')}"
 
 
-def _end(plan: InitPlan, *, written: bool) -> Iterator[str]:
+def _end(plan: init.InitPlan, *, written: bool) -> Iterator[str]:
     yield ""
     if not plan.to_write:
         yield "nothing to write"
@@ -154,7 +154,7 @@ def _shell_word(prefix: str) -> str:
     return shlex.quote(f"./{prefix.rstrip('/')}") if prefix else "."
 
 
-def _next_steps(plan: InitPlan) -> Iterator[str]:
+def _next_steps(plan: init.InitPlan) -> Iterator[str]:
     paths = [each.path for each in plan.to_write]
     yield f"nix-seed licences {_shell_word(plan.repository.prefix)}"
     yield "                        # what has no known licence is sent to no public registry"
@@ -166,7 +166,7 @@ def _next_steps(plan: InitPlan) -> Iterator[str]:
         yield "                        # a new one is private: forks could not use it"
 
 
-def _json(plan: InitPlan, flake: FlakeLines, *, written: bool) -> dict[str, Any]:
+def _json(plan: init.InitPlan, flake: FlakeLines, *, written: bool) -> dict[str, Any]:
     return {
         "repository": str(plan.repository.root),
         "forge": plan.forge and plan.forge.kind,

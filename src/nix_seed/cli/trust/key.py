@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from nix_seed.cli.command import option, seed_group
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.options import json_option
 from nix_seed.cli.say import answer, manner, say, warn
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.core.words import members
 
-if TYPE_CHECKING:
-    from nix_seed.logs.rules.signer import PublicKey
+with lazily():
+    from nix_seed.flake import checkout
+    from nix_seed.logs.rules import signer as signers
+    from nix_seed.trust import sign
+
 
 PASSPHRASE = "NIX_SEED_KEY_PASSPHRASE"
 _ALGORITHMS = ("ecdsa-p256", "ed25519")
@@ -44,11 +47,10 @@ def generate(file: Path, algorithm: str) -> None:
 
     Neither is ever overwritten. The private key is encrypted if NIX_SEED_KEY_PASSPHRASE is set.
     """
-    from nix_seed.trust.sign import KeySigner, write_key_pair
 
     passphrase = os.environ.get(PASSPHRASE)
-    signer = KeySigner.generate("ed25519" if algorithm == "ed25519" else "ecdsa-p256")
-    public = write_key_pair(signer, file, passphrase)
+    signer = sign.KeySigner.generate("ed25519" if algorithm == "ed25519" else "ecdsa-p256")
+    public = sign.write_key_pair(signer, file, passphrase)
     _warn_of_git(file)
     fingerprint = signer.public_key.fingerprint
     value = {
@@ -68,10 +70,9 @@ def generate(file: Path, algorithm: str) -> None:
 
 def _warn_of_git(file: Path) -> None:
     """Warn where ``git add`` would publish the key; whoever has no Git needs no warning."""
-    from nix_seed.flake.checkout import seen_by_git
 
     try:
-        tree = seen_by_git(file)
+        tree = checkout.seen_by_git(file)
     except CouldNotCheck:
         return
     if tree is not None:
@@ -97,11 +98,9 @@ def show(file: Path) -> None:
     say(key.pem.decode(), nl=False)
 
 
-def _public_key(file: Path) -> PublicKey:
-    from nix_seed.logs.rules.signer import PublicKey
-    from nix_seed.trust.sign import KeySigner, read_key_file
+def _public_key(file: Path) -> signers.PublicKey:
 
-    text = read_key_file(file)
+    text = sign.read_key_file(file)
     if b"PUBLIC KEY" in text:
-        return PublicKey.from_pem(text, str(file))
-    return KeySigner.from_pem(text, str(file), os.environ.get(PASSPHRASE)).public_key
+        return signers.PublicKey.from_pem(text, str(file))
+    return sign.KeySigner.from_pem(text, str(file), os.environ.get(PASSPHRASE)).public_key

@@ -5,69 +5,65 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nix_seed.cli.command import EXISTING_FILE, option, together
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.options import policy_option
 from nix_seed.cli.trust.key import PASSPHRASE
 from nix_seed.release.attester import Attester, builder_of
 
-if TYPE_CHECKING:
-    from nix_seed.sbom.sbom import Format
-    from nix_seed.setup.rules.ci_inputs import Decision
-    from nix_seed.trust.rules.policy import Policy
-    from nix_seed.trust.sign import Signer
+with lazily():
+    from nix_seed.flake import checkout
+    from nix_seed.logs.rules import signer as signers
+    from nix_seed.release import load
+    from nix_seed.sbom import sbom
+    from nix_seed.setup.rules import ci_inputs
+    from nix_seed.trust import sign, sigstore as keyless
+    from nix_seed.trust.rules import policy as policies
 
 
-def signer_of(key: Path | None, sigstore: Path | None = None) -> Signer:
+def signer_of(key: Path | None, sigstore: Path | None = None) -> sign.Signer:
     """Return the signer with *key*, or without one a keyless one (*sigstore*: which instance)."""
     if key is not None:
-        from nix_seed.trust.sign import KeySigner
+        return sign.KeySigner.open(key, os.environ.get(PASSPHRASE))
 
-        return KeySigner.open(key, os.environ.get(PASSPHRASE))
-    from nix_seed.trust.sigstore import KeylessSigner
-
-    return KeylessSigner(None if sigstore is None else sigstore.read_bytes())
+    return keyless.KeylessSigner(None if sigstore is None else sigstore.read_bytes())
 
 
 def attester_of(
-    signer: Signer,
+    signer: sign.Signer,
     given: str | None,
     policy_file: Path | None,
-    sboms: Sequence[Format] | None = None,
+    sboms: Sequence[sbom.Format] | None = None,
 ) -> Attester:
     """Return who attests: *signer*, under the id that is *given* or that the policy has for it.
 
     Without a *policy_file* it is the one in this directory, if there is one.
     """
-    from nix_seed.flake.checkout import DEFAULT_POLICY
-    from nix_seed.release.load import load_policy
-    from nix_seed.trust.sign import open_logs
 
-    if policy_file is None and not DEFAULT_POLICY.is_file():
+    if policy_file is None and not checkout.DEFAULT_POLICY.is_file():
         return Attester(builder_of(None, signer, given), signer, sboms=sboms)
-    loaded = load_policy(policy_file or DEFAULT_POLICY)
+    loaded = load.load_policy(policy_file or checkout.DEFAULT_POLICY)
     builder = builder_of(loaded.policy, signer, given)
-    logs = open_logs(loaded.policy, loaded.directory)
+    logs = sign.open_logs(loaded.policy, loaded.directory)
     return Attester(builder, signer, logs, sboms, loaded.policy)
 
 
-def why_stranger(signer: Signer, policy: Policy, decision: Decision) -> str | None:
+def why_stranger(
+    signer: sign.Signer, policy: policies.Policy, decision: ci_inputs.Decision
+) -> str | None:
     """Return why a CI job's own identity is rightly none that *policy* knows; None where it is.
 
     A key is a secret that somebody gave the job: one that the policy does not know is a mistake.
     """
-    from nix_seed.logs.rules.signer import CertificateIdentity
-    from nix_seed.setup.rules.ci_inputs import why_unknown
-    from nix_seed.trust.rules.policy import is_signer
 
     known = [each.signer for each in policy.builders]
     known += [each.signer for each in policy.promoters]
-    if not isinstance(signer.who, CertificateIdentity):
+    if not isinstance(signer.who, signers.CertificateIdentity):
         return None
-    if any(is_signer(each, signer.who) for each in known):
+    if any(policies.is_signer(each, signer.who) for each in known):
         return None
-    why = why_unknown(decision, policy.source)
+    why = ci_inputs.why_unknown(decision, policy.source)
     return f"{why}, whose identity, {signer.identity}, the policy does not know" if why else None
 
 

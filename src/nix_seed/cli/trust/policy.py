@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from nix_seed.cli.command import EXISTING_FILE, FILE, option, seed_group
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.options import json_option, named_value
 from nix_seed.cli.say import answer, say
 from nix_seed.cli.trust.options import key_option, signer_of
@@ -19,8 +20,14 @@ from nix_seed.core.files import read_given, write_new, write_output
 from nix_seed.core.words import members, plural
 from nix_seed.trust.rules.policy_template import PolicyTemplate
 
-if TYPE_CHECKING:
-    from nix_seed.trust.rules.policy import Builder, Policy
+with lazily():
+    from nix_seed.formats.intoto import statement as intoto
+    from nix_seed.logs import embedded, log as logs
+    from nix_seed.logs.rules import signer as signers
+    from nix_seed.release import load
+    from nix_seed.trust import sign
+    from nix_seed.trust.rules import policy as policies, policy_change, policy_checks, policy_file
+
 
 _OUTPUTS = {
     "own": "taken on the word of any one builder (own)",
@@ -40,12 +47,10 @@ def command() -> None:
 @json_option
 def _check(file: Path) -> None:
     """Read FILE (trust.toml) as verify does; exit 2, naming the line, if that would refuse it."""
-    from nix_seed.release.load import load_policy
-    from nix_seed.trust.rules.policy_checks import policy_warnings
 
     now = datetime.now(UTC)
-    policy = load_policy(file, now).policy
-    warnings = list(policy_warnings(policy, now))
+    policy = load.load_policy(file, now).policy
+    warnings = list(policy_checks.policy_warnings(policy, now))
     for warning in warnings:
         say(f"warning: {warning}", err=True)
     answer(
@@ -60,9 +65,8 @@ def _check(file: Path) -> None:
 @json_option
 def _show(file: Path) -> None:
     """Show what FILE (trust.toml) demands."""
-    from nix_seed.release.load import load_policy
 
-    policy = load_policy(file).policy
+    policy = load.load_policy(file).policy
     answer(_json(policy), _lines(policy))
 
 
@@ -99,7 +103,6 @@ def _init(
     log_place: Path | None,
 ) -> None:
     """Write FILE (trust.toml), commented, to begin with. It never overwrites one."""
-    from nix_seed.trust.rules.policy_file import parse_policy
 
     if file.exists():  # before a log is made
         raise InputError(f"{file} exists already", hint="edit it, or name another")
@@ -118,7 +121,7 @@ def _init(
         log=None if log_place is None else _log_option(log_place, file.parent),
         expires=now + timedelta(days=365),
     ).render()
-    parse_policy(text.encode(), str(file), now)
+    policy_file.parse_policy(text.encode(), str(file), now)
     write_new(file, text.encode())
     text = f"{file} is written; edit it, then:\n  nix-seed policy check {file}"
     answer({"file": str(file), "epoch": 1}, text)
@@ -140,12 +143,10 @@ def _diff(old: Path, new: Path, signatures: Sequence[Path]) -> None:
 
     Exit 1 if it did not: whoever trusts OLD has no reason to trust NEW.
     """
-    from nix_seed.release.load import load_policy
-    from nix_seed.trust.rules.policy_change import evaluate_change
 
     now = datetime.now(UTC)
-    before, after = load_policy(old, now), load_policy(new, now)
-    change = evaluate_change(
+    before, after = load.load_policy(old, now), load.load_policy(new, now)
+    change = policy_change.evaluate_change(
         before.policy,
         after.policy,
         [read_given(path) for path in signatures],
@@ -174,17 +175,14 @@ def _log_option(directory: Path, beside: Path) -> tuple[str, str]:
     The place is as seen from the directory *beside*, which the policy lies in: it names no path of
     this machine.
     """
-    from nix_seed.logs.embedded import EmbeddedLog
-    from nix_seed.logs.log import read_key_of_log
 
     if not directory.exists():
-        EmbeddedLog.create(directory)
+        embedded.EmbeddedLog.create(directory)
     place = os.path.relpath(directory.resolve(), beside.resolve())
-    return place, str(read_key_of_log(directory / "log.vkey"))
+    return place, str(logs.read_key_of_log(directory / "log.vkey"))
 
 
-def _json(policy: Policy) -> dict[str, Any]:
-    from nix_seed.trust.rules.policy import signer_name
+def _json(policy: policies.Policy) -> dict[str, Any]:
 
     quorum = members(
         policy.quorum, "threshold", "distinct", "logs", "witnesses", promotersWanted="promoters"
@@ -195,7 +193,8 @@ def _json(policy: Policy) -> dict[str, Any]:
         | quorum
         | {
             "promoters": [
-                {"id": each.id, "signer": signer_name(each.signer)} for each in policy.promoters
+                {"id": each.id, "signer": policies.signer_name(each.signer)}
+                for each in policy.promoters
             ],
             "accepts": [
                 {"policy": str(digest), "systems": count}
@@ -205,15 +204,14 @@ def _json(policy: Policy) -> dict[str, Any]:
                 members(each, "id", "kind", "chain_id", "address") for each in policy.ledgers
             ],
             "builders": [
-                members(each, *given) | {"signer": signer_name(each.signer)}
+                members(each, *given) | {"signer": policies.signer_name(each.signer)}
                 for each in policy.builders
             ],
         }
     )
 
 
-def _lines(policy: Policy) -> Iterator[str]:
-    from nix_seed.trust.rules.policy import signer_name
+def _lines(policy: policies.Policy) -> Iterator[str]:
 
     quorum = policy.quorum
     yield f"epoch {policy.epoch}, until {policy.expires:%Y-%m-%d %H:%M} UTC, {policy.digest}"
@@ -229,18 +227,17 @@ def _lines(policy: Policy) -> Iterator[str]:
         promoters = plural(len(policy.promoters), "promoter")
         yield f"{quorum.promoters} of {promoters} must sign a release"
     for promoter in policy.promoters:
-        yield f"  {promoter.id:12} {signer_name(promoter.signer)}"
+        yield f"  {promoter.id:12} {policies.signer_name(promoter.signer)}"
     for digest, count in policy.accepts.items():
         yield f"accepts releases by {digest}, of {plural(count, 'system')}"
     for ledger in policy.ledgers:
         yield f"ledger {ledger.id}: {ledger.address} on chain {ledger.chain_id}"
 
 
-def _builder_lines(builder: Builder) -> Iterator[str]:
-    from nix_seed.trust.rules.policy import signer_name
+def _builder_lines(builder: policies.Builder) -> Iterator[str]:
 
     where = [each for each in (builder.operator, builder.provider, builder.jurisdiction) if each]
-    yield f"  {builder.id:12} {signer_name(builder.signer)}"
+    yield f"  {builder.id:12} {policies.signer_name(builder.signer)}"
     about = [", ".join(where)] if where else []
     if builder.not_before is not None:
         about.append(f"from {builder.not_before:%Y-%m-%d %H:%M} UTC on")
@@ -287,29 +284,26 @@ def _next(old: Path, output: Path | None, **options: Any) -> None:
 
     Comments and order stay. What was released by OLD goes on to stand.
     """
-    from nix_seed.release.load import load_policy_of_then
-    from nix_seed.trust.rules.policy_change import PolicyStep, compare_policies, next_policy
-    from nix_seed.trust.rules.policy_file import parse_policy
 
     if bool(options["revoked"]) != (options["at"] is not None):
         raise InputError(
             "--revoke and --at go together",
             hint=f"since when can the key have been stolen? {_WHEN}",
         )
-    before = load_policy_of_then(old).policy
+    before = load.load_policy_of_then(old).policy
     new = output or old.with_name(f"{old.stem}-{before.epoch + 1}{old.suffix}")
     now = datetime.now(UTC)
-    step = PolicyStep(
+    step = policy_change.PolicyStep(
         revoked=dict.fromkeys(options["revoked"], _moment("--at", options["at"], now)),
         removed=options["removed"],
         places=dict(named_value("--log", each, "log=mirror") for each in options["places"]),
         expires=_moment("--expires", options["expires"], now) if options["expires"] else None,
         accepts=not options["no_accept"],
     )
-    text = next_policy(read_given(old).decode(), before, step, str(old))
-    after = parse_policy(text.encode(), str(new), now)
+    text = policy_change.next_policy(read_given(old).decode(), before, step, str(old))
+    after = policy_file.parse_policy(text.encode(), str(new), now)
     write_new(new, text.encode(), hint="name another one: -o NEW")
-    changes = list(compare_policies(before, after))
+    changes = list(policy_change.compare_policies(before, after))
     lines = [f"{new} is written, epoch {after.epoch}:", *(f"  {line}" for line in changes)]
     lines += [
         f"next: look at it, then have it signed by those whom {old} trusts, and publish both:",
@@ -339,8 +333,6 @@ def _next(old: Path, output: Path | None, **options: Any) -> None:
 @json_option
 def _add_builder(builder: str, file: Path, **options: Any) -> None:
     """Add the builder ID to a policy, after those there are; comments and order stay."""
-    from nix_seed.trust.rules.policy_change import NewBuilder, add_builder, compare_policies
-    from nix_seed.trust.rules.policy_file import parse_policy
 
     if (options["key"] is None) == (options["subject"] is None):
         raise InputError(
@@ -348,12 +340,14 @@ def _add_builder(builder: str, file: Path, **options: Any) -> None:
         )
     now = datetime.now(UTC)
     found = read_given(file)
-    before = parse_policy(found, str(file), now)
+    before = policy_file.parse_policy(found, str(file), now)
     values = _values(builder, options, now)
-    changed = add_builder(found.decode(), NewBuilder(builder, values), str(file))
-    after = parse_policy(changed.encode(), str(file), now)
+    changed = policy_change.add_builder(
+        found.decode(), policy_change.NewBuilder(builder, values), str(file)
+    )
+    after = policy_file.parse_policy(changed.encode(), str(file), now)
     write_output(file, changed.encode())
-    changes = list(compare_policies(before, after))
+    changes = list(policy_change.compare_policies(before, after))
     agree = f"{after.quorum.threshold} of {plural(len(after.builders), 'builder')} must agree"
     value = {"file": str(file), "epoch": after.epoch, "changes": changes}
     answer(value, f"{file}: {', '.join(changes)}\n{agree}")
@@ -394,17 +388,16 @@ def _sign(old: Path, new: Path, key: Path | None, output: Path | None) -> None:
 
     OLD says who may: its promoters, or its builders where it has none.
     """
-    from nix_seed.formats.intoto.statement import PAYLOAD_TYPE
-    from nix_seed.release.load import load_policy, load_policy_of_then
-    from nix_seed.trust.rules.policy_change import build_change_statement, check_step, voter_of
 
-    before = load_policy_of_then(old).policy
-    after = load_policy(new).policy
-    check_step(before, after)
+    before = load.load_policy_of_then(old).policy
+    after = load.load_policy(new).policy
+    policy_change.check_step(before, after)
     signer = signer_of(key)
-    voter = voter_of(before, signer.who)
+    voter = policy_change.voter_of(before, signer.who)
     path = output or new.with_suffix(f".{voter}.sig")
-    signed = signer.sign(PAYLOAD_TYPE, build_change_statement(before, after).dump())
+    signed = signer.sign(
+        intoto.PAYLOAD_TYPE, policy_change.build_change_statement(before, after).dump()
+    )
     write_output(path, signed.bundle.dump())
     answer(
         {"file": str(path), "voter": voter, "epoch": after.epoch},
@@ -415,10 +408,8 @@ def _sign(old: Path, new: Path, key: Path | None, output: Path | None) -> None:
 
 def _read_public_key(path: Path) -> str:
     """Return the PEM of the public key in the file *path*."""
-    from nix_seed.logs.rules.signer import PublicKey
-    from nix_seed.trust.sign import read_key_file
 
-    return PublicKey.from_pem(read_key_file(path), str(path)).pem.decode()
+    return signers.PublicKey.from_pem(sign.read_key_file(path), str(path)).pem.decode()
 
 
 def _moment(option: str, text: str | None, now: datetime) -> datetime:
