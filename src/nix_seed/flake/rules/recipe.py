@@ -14,14 +14,7 @@ import msgspec
 from nix_seed.core import canonical_json
 from nix_seed.core.values import dataclass
 from nix_seed.core.version import FORMAT
-from nix_seed.flake.rules.frontier import (
-    Experiment,
-    Frontier,
-    FrontierWalk,
-    Outputs,
-    Twin,
-    evaluate_frontier,
-)
+from nix_seed.flake.rules import frontier as frontiers
 from nix_seed.flake.rules.licence import LicencePolicy
 from nix_seed.flake.rules.outline import Context, Outline, ProjectOutput
 from nix_seed.formats.nix.store_path import Graph, StorePath
@@ -32,7 +25,7 @@ class TierRoots:
     """The roots of one tier: outputs by derivation, and plain store paths."""
 
     name: str
-    outputs: Outputs
+    outputs: frontiers.Outputs
     paths: frozenset[StorePath] = frozenset()
 
     def to_json(self, made: Mapping[StorePath, str]) -> dict[str, Any]:
@@ -95,11 +88,11 @@ class Ownership:
         outline: Outline,
         read: Graph,
         is_own_source: Callable[[StorePath], bool],
-        twin: Twin | None = None,
+        twin: frontiers.Twin | None = None,
         needed: Needed | None = None,
     ) -> None:
         self.outline = outline
-        self.twin = twin or Twin()
+        self.twin = twin or frontiers.Twin()
         self.needed = needed or Needed()
         self._is_own_source = is_own_source
         self._read = read
@@ -107,17 +100,17 @@ class Ownership:
         # defined in a file of the flake, are what the project makes.
         own = [entry for entry in outline.project.all if not entry.foreign and not entry.is_program]
         known = frozenset(_derivations(own))
-        self.walk = FrontierWalk(read, is_own_source, known)
-        self.experiment = Experiment(read, self.twin, known)
+        self.walk = frontiers.FrontierWalk(read, is_own_source, known)
+        self.experiment = frontiers.Experiment(read, self.twin, known)
 
     def _is_own(self, path: StorePath) -> bool:
         """Tell by experiment, and by the walk as well where the twin has files of the flake."""
         return self.experiment(path) or (self.twin.careful and self.walk(path))
 
-    def frontier(self, outputs: Iterable[ProjectOutput]) -> Frontier:
+    def frontier(self, outputs: Iterable[ProjectOutput]) -> frontiers.Frontier:
         """Return what *outputs* are built from."""
         outputs = tuple(outputs)
-        derivations: Outputs = {}
+        derivations: frontiers.Outputs = {}
         project: frozenset[StorePath] = frozenset()
         for tested in (True, False):
             is_own = self._is_own if tested else self.walk
@@ -132,22 +125,22 @@ class Ownership:
                     project |= {path}
                     inputs = shell.input_drvs.items()
                     roots = _union(roots, {item: frozenset(names) for item, names in inputs})
-            found = evaluate_frontier(roots, self._read, is_own)
+            found = frontiers.evaluate_frontier(roots, self._read, is_own)
             derivations = _union(derivations, found.derivations)
             project |= found.project
-        return Frontier(derivations, project)
+        return frontiers.Frontier(derivations, project)
 
-    def needed_frontier(self) -> Frontier:
+    def needed_frontier(self) -> frontiers.Frontier:
         """Return what evaluation itself builds, or, of the project's own, what that is built from.
 
         No output is made of it, so that the experiment tells nothing.
         """
-        walk = FrontierWalk(self._read, self._is_own_source, frozenset())
+        walk = frontiers.FrontierWalk(self._read, self._is_own_source, frozenset())
         roots = {
             path: [name for name, made in self._read(path).outputs.items() if made.path in built]
             for path, built in self.needed.built.items()
         }
-        return evaluate_frontier(roots, self._read, walk)
+        return frontiers.evaluate_frontier(roots, self._read, walk)
 
     def made(self, wanted: Iterable[StorePath]) -> dict[StorePath, str]:
         """Name by what they make those of *wanted* whose derivation alone is another in the twin.
@@ -224,12 +217,12 @@ def input_key(recipe: Recipe, compressor: Mapping[str, Any], budget: int) -> str
     return hashlib.sha256(canonical_json.dumps(value)).hexdigest()[:40]
 
 
-def _derivations(outputs: Iterable[ProjectOutput]) -> Outputs:
+def _derivations(outputs: Iterable[ProjectOutput]) -> frontiers.Outputs:
     """Name the derivations of *outputs*, with the outputs used of each."""
     return _merge("", [_roots("", output.context) for output in outputs]).outputs
 
 
-def _union(first: Outputs, second: Outputs) -> Outputs:
+def _union(first: frontiers.Outputs, second: frontiers.Outputs) -> frontiers.Outputs:
     return _merge("", [TierRoots("", first), TierRoots("", second)]).outputs
 
 
@@ -250,7 +243,7 @@ def _roots(name: str, context: Context) -> TierRoots:
     )
 
 
-def _compilers(candidates: Context, used: Iterable[Outputs]) -> TierRoots:
+def _compilers(candidates: Context, used: Iterable[frontiers.Outputs]) -> TierRoots:
     """Keep those compilers that the project is built from: others would only weigh."""
     needed = set().union(*used)
     context = {

@@ -12,16 +12,8 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Any, Final, Literal, Self
 
-from nix_seed.core.declared import (
-    Codec,
-    Declared,
-    HexHash,
-    at,
-    exact_base64,
-    read,
-    to_base64,
-    write,
-)
+from nix_seed.core import declared
+from nix_seed.core.declared import Declared, at
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError, foreign
 from nix_seed.core.values import dataclass
@@ -56,9 +48,9 @@ class _Sha2:
     algorithm: Literal["SHA2_256"] = "SHA2_256"
 
 
-_SHA2 = Codec(
-    lambda found, name, where: read(_Sha2, found, f"{where}, {name}").digest,
-    lambda digest: write(_Sha2(digest)),
+_SHA2 = declared.Codec(
+    lambda found, name, where: declared.read(_Sha2, found, f"{where}, {name}").digest,
+    lambda digest: declared.write(_Sha2(digest)),
 )
 
 
@@ -208,7 +200,7 @@ class _CosignEntry(Declared):
 
     body: str = field(metadata=at("Payload.body"))
     index: int = field(metadata=at("Payload.logIndex"))
-    log_id: HexHash = field(metadata=at("Payload.logID"))
+    log_id: declared.HexHash = field(metadata=at("Payload.logID"))
     time: int = field(metadata=at("Payload.integratedTime"))
     promise: str = field(metadata=at("SignedEntryTimestamp"))
 
@@ -230,14 +222,14 @@ def _cosign_entries(text: str | None, label: str) -> tuple[Mapping[str, Any], ..
     where = f"{label}, {_ENTRY}"
     said = _CosignEntry.parse(text.encode(), where)
     try:
-        body = exact_base64(said.body)
+        body = declared.exact_base64(said.body)
     except ValueError as error:
         raise InputError(f"{where}: body is not standard base64") from error
     kind = _Kind.parse(body, f"{where}, body")
     return (
         {
             "logIndex": str(said.index),
-            "logId": {"keyId": to_base64(said.log_id)},
+            "logId": {"keyId": declared.to_base64(said.log_id)},
             "kindVersion": {"kind": kind.kind, "version": kind.api_version},
             "integratedTime": str(said.time),
             "inclusionPromise": {"signedEntryTimestamp": said.promise},

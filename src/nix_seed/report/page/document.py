@@ -21,18 +21,11 @@ from nix_seed.image.inspect import InspectedImage, InspectedLayer
 from nix_seed.image.rules.changes import Culprit
 from nix_seed.image.rules.spec import Spec
 from nix_seed.licences.rules.judge import Judged
+from nix_seed.report import report as reports
 from nix_seed.report.page import parts
 from nix_seed.report.page.parts import PageSection, ShownCheck, State, macro
 from nix_seed.report.page.trust import origin, trust_section, verdict
-from nix_seed.report.report import (
-    Absent,
-    Change,
-    FoundRoots,
-    ImageReport,
-    JudgedPaths,
-    ListedFiles,
-    ListedReleases,
-)
+from nix_seed.report.report import Absent
 from nix_seed.report.rules.treemap import Look, map_layers
 from nix_seed.roots.roots import RootsReport
 from nix_seed.roots.rules.roots import Stop, Walk
@@ -52,7 +45,7 @@ def size_section(
     spec: Spec,
     changed: Collection[StorePath],
     pulled: Collection[int],
-    files: ListedFiles | Absent,
+    files: reports.ListedFiles | Absent,
 ) -> PageSection:
     """Return the section; *changed* paths and *pulled* layers are those a base lacks."""
     unpacked = human_size(sum(info.nar_size for info in spec.paths.values()))
@@ -150,7 +143,7 @@ _MOST = 1500  # rows
 _TITLE = "Trust roots"
 
 
-def roots_answer(roots: FoundRoots | Absent) -> str:
+def roots_answer(roots: reports.FoundRoots | Absent) -> str:
     """Return the answer in one sentence."""
     if isinstance(roots, Absent):
         return roots.reason.splitlines()[0]
@@ -163,7 +156,7 @@ def roots_answer(roots: FoundRoots | Absent) -> str:
     )
 
 
-def roots_state(roots: FoundRoots | Absent) -> State:
+def roots_state(roots: reports.FoundRoots | Absent) -> State:
     """Return whether everything it rests on is known, and was built here."""
     if isinstance(roots, Absent):
         return State(roots.state)
@@ -171,7 +164,7 @@ def roots_state(roots: FoundRoots | Absent) -> State:
     return next((s for s in (State.UNCHECKED, State.STATED) if s in states), State.VERIFIED)
 
 
-def roots_section(roots: FoundRoots | Absent) -> PageSection:
+def roots_section(roots: reports.FoundRoots | Absent) -> PageSection:
     """Return the section."""
     if isinstance(roots, Absent):
         return PageSection.lacking("roots", _TITLE, roots)
@@ -283,7 +276,7 @@ _FIRST = 8  # licences that need no attention
 _ORDER = ("withheld", "unknown", "redistributable")
 
 
-def licence_answer(spec: Spec, licences: JudgedPaths | Absent) -> str:
+def licence_answer(spec: Spec, licences: reports.JudgedPaths | Absent) -> str:
     """Return the answer in one sentence."""
     held = (
         f"{plural(len(spec.withheld), 'store path')} withheld"
@@ -299,7 +292,7 @@ def licence_answer(spec: Spec, licences: JudgedPaths | Absent) -> str:
     return f"{held}; of what is in it, {shown or 'nothing'}{unjudged}."
 
 
-def licence_state(spec: Spec, licences: JudgedPaths | Absent) -> State:
+def licence_state(spec: Spec, licences: reports.JudgedPaths | Absent) -> State:
     """Return whether all that is in the image may be passed on; unknown is never a yes."""
     if isinstance(licences, Absent):
         return State(licences.state)
@@ -308,7 +301,7 @@ def licence_state(spec: Spec, licences: JudgedPaths | Absent) -> State:
     return State.UNCHECKED if unjudged or unknown else State.VERIFIED
 
 
-def licence_section(spec: Spec, licences: JudgedPaths | Absent) -> PageSection:
+def licence_section(spec: Spec, licences: reports.JudgedPaths | Absent) -> PageSection:
     """Return the section."""
     judged = {} if isinstance(licences, Absent) else _judged(spec, licences.judged)
     body = parts.fill(
@@ -337,7 +330,7 @@ _MOST_CULPRITS = 100
 _MOST_ROWS = 2000
 
 
-def change_answer(change: Change | Absent) -> str:
+def change_answer(change: reports.Change | Absent) -> str:
     """Return the answer in one sentence."""
     if isinstance(change, Absent):
         return "No previous image was named." if change.state == "not asked" else change.reason
@@ -356,7 +349,7 @@ def _because(culprit: Culprit) -> str:
     return f"{words} and {more} more changed" if more else words
 
 
-def change_section(change: Change | Absent) -> PageSection:
+def change_section(change: reports.Change | Absent) -> PageSection:
     """Return the section."""
     if isinstance(change, Absent):
         return PageSection.lacking("changes", "Changes", change)
@@ -376,9 +369,9 @@ def change_section(change: Change | Absent) -> PageSection:
 _part = partial(macro, of="image.html.j2")
 
 
-def report_page(report: ImageReport) -> str:
+def report_page(report: reports.ImageReport) -> str:
     """Return the page."""
-    change = report.change if isinstance(report.change, Change) else None
+    change = report.change if isinstance(report.change, reports.Change) else None
     changed = {c.new for c in change.diff.changes if c.new is not None} if change else set()
     sections = [
         _glance(report),
@@ -396,7 +389,7 @@ def report_page(report: ImageReport) -> str:
     return parts.page(title, banner, sections, _part("footer"))
 
 
-def _glance(report: ImageReport) -> PageSection:
+def _glance(report: reports.ImageReport) -> PageSection:
     unpacked = human_size(sum(info.nar_size for info in report.spec.paths.values()))
     pull = f"{human_size(report.image.size)} to pull, {unpacked} unpacked."
     licences = licence_answer(report.spec, report.licences)
@@ -411,14 +404,14 @@ def _glance(report: ImageReport) -> PageSection:
     return PageSection("glance", "At a glance", None, _part("glance", rows))
 
 
-def _releases_row(report: ImageReport) -> Iterator[tuple[str, str, State, str]]:
+def _releases_row(report: reports.ImageReport) -> Iterator[tuple[str, str, State, str]]:
     found = report.releases
     if found is not None:
         answer = releases_answer(found, report.image.digest)
         yield "releases", "What else was released?", _state(found), answer
 
 
-def releases_answer(found: ListedReleases | Absent, this: Digest) -> str:
+def releases_answer(found: reports.ListedReleases | Absent, this: Digest) -> str:
     """Return in one sentence how the image *this* stands among the releases."""
     if isinstance(found, Absent):
         return found.reason
@@ -434,7 +427,7 @@ def releases_answer(found: ListedReleases | Absent, this: Digest) -> str:
     return f"{count}; {of_it[0]} came after the last with this image."
 
 
-def _releases_section(report: ImageReport) -> Iterator[PageSection]:
+def _releases_section(report: reports.ImageReport) -> Iterator[PageSection]:
     found = report.releases
     if isinstance(found, Absent):
         yield PageSection.lacking("releases", "Releases", found)

@@ -27,27 +27,14 @@ from nix_seed.core.errors import InputError
 from nix_seed.core.values import dataclass
 from nix_seed.flake.rules.names import Name, by_name
 from nix_seed.formats.nix.store_path import PathInfo, StorePath, closure_in
-from nix_seed.image.rules.partition import DEFAULT_BUDGET
-from nix_seed.image.rules.partition.assign import (
-    Atom,
-    ClosureIndex,
-    Layer,
-    assign,
-    assign_tiers,
-    bars,
-    build_index,
-    contract,
-    in_order,
-    line_up,
-    plan_layers,
-)
+from nix_seed.image.rules.partition import DEFAULT_BUDGET, assign
 
 Base = Sequence[tuple[int, Sequence[StorePath]]]
 
 
 def keep_layers(
-    atoms: Sequence[tuple[StorePath, Atom]], base: Base, budget: int, paths: int
-) -> tuple[list[Layer], list[Layer]]:
+    atoms: Sequence[tuple[StorePath, assign.Atom]], base: Base, budget: int, paths: int
+) -> tuple[list[assign.Layer], list[assign.Layer]]:
     """Place *atoms*, one path each, on *base*: pairs of tier number and that layer's old paths.
 
     Returns the kept layers in base order, and the new ones; together at most *budget*. Both are
@@ -56,7 +43,7 @@ def keep_layers(
     slots = _match([path for path, _ in atoms], {path: a.tier for path, a in atoms}, base)
     if not slots:
         return [], []
-    kept: dict[int, list[Atom]] = {n: [] for n in range(len(base))}
+    kept: dict[int, list[assign.Atom]] = {n: [] for n in range(len(base))}
     same: dict[int, set[StorePath]] = {n: set() for n in range(len(base))}
     fresh = []
     for path, atom in atoms:
@@ -66,11 +53,13 @@ def keep_layers(
         else:
             fresh.append(atom)
     layers = [
-        (Layer(tier, kept[n]), same[n] != set(old)) for n, (tier, old) in enumerate(base) if kept[n]
+        (assign.Layer(tier, kept[n]), same[n] != set(old))
+        for n, (tier, old) in enumerate(base)
+        if kept[n]
     ]
     new_tiers = {atom.tier for atom in fresh} - {layer.tier for layer, _ in layers}
     _make_room(layers, budget - len(new_tiers))
-    return _place(in_order(fresh), layers, budget, paths)
+    return _place(assign.in_order(fresh), layers, budget, paths)
 
 
 def _match(
@@ -107,7 +96,7 @@ def _package(path: StorePath) -> object:
     return path.package
 
 
-def _make_room(layers: list[tuple[Layer, bool]], most: int) -> None:
+def _make_room(layers: list[tuple[assign.Layer, bool]], most: int) -> None:
     """Unite kept layers, cheapest pair first, when a smaller budget has no room for all."""
     while len(layers) > most:
         pairs = [
@@ -118,17 +107,20 @@ def _make_room(layers: list[tuple[Layer, bool]], most: int) -> None:
         ]
         _, i, j = min(pairs)
         first, second = layers[i][0], layers.pop(j)[0]
-        layers[i] = (Layer(first.tier, [*first.atoms, *second.atoms]), True)
+        layers[i] = (assign.Layer(first.tier, [*first.atoms, *second.atoms]), True)
 
 
-def _united_cost(a: Layer, b: Layer) -> int:
+def _united_cost(a: assign.Layer, b: assign.Layer) -> int:
     count = (a.union | b.union).bit_count()
     return a.size * (count - a.count) + b.size * (count - b.count)
 
 
 def _place(
-    fresh: Sequence[Atom], layers: Sequence[tuple[Layer, bool]], budget: int, paths: int
-) -> tuple[list[Layer], list[Layer]]:
+    fresh: Sequence[assign.Atom],
+    layers: Sequence[tuple[assign.Layer, bool]],
+    budget: int,
+    paths: int,
+) -> tuple[list[assign.Layer], list[assign.Layer]]:
     """Place new paths with the lowest bar that fits, touching unchanged layers only at need."""
     everything = [layer for layer, _ in layers]
     if not fresh:
@@ -136,7 +128,7 @@ def _place(
     highest = sum(atom.size for layer in everything for atom in layer.atoms) + sum(
         atom.size for atom in fresh
     )
-    grid = bars(paths, highest * paths)
+    grid = assign.bars(paths, highest * paths)
     for only_changed in (True, False):
         for bar in reversed(grid):
             copies = [layer.copy() for layer in everything]
@@ -145,7 +137,7 @@ def _place(
                 for copy, (_, changed) in zip(copies, layers, strict=True)
                 if changed or not only_changed
             ]
-            result = assign(fresh, bar, budget - len(copies), open_to)
+            result = assign.assign(fresh, bar, budget - len(copies), open_to)
             if result is not None:
                 return copies, result[len(open_to) :]
     raise AssertionError("every tier has a layer, and the highest bar lets all join it")
@@ -245,8 +237,8 @@ def partition(
     Raises ``InputError`` for references out of the closure, paths that no tier reaches, and a
     budget that is above ``MAX_BUDGET`` or below the number of tiers that hold something.
     """
-    index = build_index(closure, absent)
-    assigned = assign_tiers(index, tiers)
+    index = assign.build_index(closure, absent)
+    assigned = assign.assign_tiers(index, tiers)
     _check_budget(budget, assigned)
     tier_of = {name: number for number, (name, _) in enumerate(assigned)}
     atoms = [
@@ -262,20 +254,22 @@ def partition(
     return tuple(_group(index, assigned[layer.tier][0], layer) for layer in layers)
 
 
-def _plan(index: ClosureIndex, atoms: list[Atom], budget: int, paths: int) -> list[Layer]:
+def _plan(
+    index: assign.ClosureIndex, atoms: list[assign.Atom], budget: int, paths: int
+) -> list[assign.Layer]:
     if len(atoms) <= ONE_BY_ONE:
-        return plan_layers(atoms, budget, paths)
+        return assign.plan_layers(atoms, budget, paths)
     by_number = {atom.members[0]: atom for atom in atoms}
     tiers = sorted({atom.tier for atom in atoms})
     line = [
         by_number[i]
         for tier in tiers
-        for i in line_up(index, (atom.members[0] for atom in atoms if atom.tier == tier))
+        for i in assign.line_up(index, (atom.members[0] for atom in atoms if atom.tier == tier))
     ]
-    return plan_layers(contract(line, CONTRACTED), budget, paths)
+    return assign.plan_layers(assign.contract(line, CONTRACTED), budget, paths)
 
 
-def _stability(layer: Layer) -> tuple[int, Name]:
+def _stability(layer: assign.Layer) -> tuple[int, Name]:
     """Least volatile first: engines unpack in order, and redo all that lies above a change."""
     return layer.atoms[0].count, layer.atoms[0].name
 
@@ -295,12 +289,12 @@ def _check_budget(budget: int, assigned: Sequence[tuple[str, object]]) -> None:
         )
 
 
-def _atom(index: ClosureIndex, tier: int, i: int) -> Atom:
+def _atom(index: assign.ClosureIndex, tier: int, i: int) -> assign.Atom:
     closure = index.closures[i]
     name = by_name(index.paths[i])
-    return Atom(tier, (i,), index.sizes[i], closure, closure.bit_count(), name)
+    return assign.Atom(tier, (i,), index.sizes[i], closure, closure.bit_count(), name)
 
 
-def _group(index: ClosureIndex, tier: str, layer: Layer) -> Group:
+def _group(index: assign.ClosureIndex, tier: str, layer: assign.Layer) -> Group:
     numbers = (i for atom in layer.atoms for i in atom.members)
     return Group(tier, tuple(sorted(index.paths[i] for i in numbers)))
