@@ -15,15 +15,17 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
 from nix_seed.cli.say import manner
 from nix_seed.core.events import ignore, listening
 
+PATH = click.Path(path_type=Path)
 FILE = click.Path(path_type=Path, dir_okay=False)
 EXISTING_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+DIRECTORY = click.Path(path_type=Path, file_okay=False)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 # Options of many commands, which a command's help shows after its own, in this order.
@@ -106,6 +108,18 @@ def together(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
         return command
 
     return add
+
+
+def argument(name: str, shown: str | None = None, **more: Any) -> Callable[[Any], Any]:
+    """Return the argument *name*, which help shows as *shown*, else as its name; DIR is a path."""
+    if shown == "DIR":
+        more.setdefault("type", DIRECTORY)
+    return click.argument(name, metavar=shown, **more)
+
+
+def exit_with(code: int) -> NoReturn:
+    """End the command with *code*, and close what was opened for it."""
+    click.get_current_context().exit(code)
 
 
 def option(

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.command import EXISTING_FILE, Command, option, remember, together
+from nix_seed.cli.command import EXISTING_FILE, Command, argument, option, remember, together
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import say, warn
 from nix_seed.core.errors import InputError
@@ -85,7 +85,7 @@ made_options = together(
 """Add which image a flake makes."""
 
 image_options = together(
-    click.argument("flake", default=".", metavar="[FLAKE]"),
+    argument("flake", "[FLAKE]", default="."),
     made_options,
     option("--base REF", "A previous image, whose layers are kept."),
     option("--layers", "Layers at most, the last, small one not counted.", type=int, default=64),

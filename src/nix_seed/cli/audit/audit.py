@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from nix_seed.cli import options as shared
-from nix_seed.cli.command import FILE, option, progress, seed_command, together
+from nix_seed.cli.command import FILE, exit_with, option, progress, seed_command, together
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import answer, error_lines, say
 from nix_seed.core.errors import NixSeedError
@@ -189,7 +189,7 @@ def command(**options: Any) -> None:
     answer(audit_json(found), audit_lines(found), verdict=True)
     if options["page"] is not None:
         _write_page(options["page"], found, now)
-    click.get_current_context().exit(found.exit_code)
+    exit_with(found.exit_code)
 
 
 def _write_page(path: Path, found: reports.AuditReport, now: datetime) -> None:

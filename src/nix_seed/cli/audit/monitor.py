@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from nix_seed.cli.audit import audit as audits
-from nix_seed.cli.command import option, seed_command
+from nix_seed.cli.command import exit_with, option, seed_command
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.options import json_option, state_of, stores_of
 from nix_seed.cli.say import error_lines, manner, say
@@ -67,7 +67,7 @@ def command(**options: Any) -> None:
         )
     if not manner().json:
         say(f"ended: {ended.reason}")
-    click.get_current_context().exit(ended.exit_code)
+    exit_with(ended.exit_code)
 
 
 def _audit(options: dict[str, Any]) -> Callable[[], reports.AuditReport]:

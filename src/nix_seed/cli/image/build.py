@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nix_seed.cli import options as shared
-from nix_seed.cli.command import option, progress, seed_command
+from nix_seed.cli.command import exit_with, option, progress, seed_command
 from nix_seed.cli.say import answer, manner, say, say_lines, say_table
 from nix_seed.core.errors import InputError
 from nix_seed.core.files import cache_directory
@@ -349,7 +349,7 @@ def command(**options: Any) -> Pushed | None:
     else:
         print_build(built, reference, proof, cached=options["output"] is None)
     if proof is not None and not proof.complete:
-        click.get_current_context().exit(1)
+        exit_with(1)
     return None
 
 

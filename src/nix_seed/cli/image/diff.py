@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from nix_seed.cli.command import option, progress, seed_command
+from nix_seed.cli.command import argument, exit_with, option, progress, seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of
 from nix_seed.cli.say import answer
 from nix_seed.core.events import Stage, tell
@@ -19,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @seed_command("diff")
-@click.argument("ours", metavar="A")
-@click.argument("theirs", metavar="B")
+@argument("ours", "A")
+@argument("theirs", "B")
 @option("--diffoscope/--no-diffoscope", "Look into files, if it is there.", default=True)
 @registry_options
 @json_option
@@ -41,7 +39,7 @@ def command(**options: Any) -> None:
             diffoscope=options["diffoscope"],
         )
     answer(_json(found), _lines(found))
-    click.get_current_context().exit(0 if found.same else 1)
+    exit_with(0 if found.same else 1)
 
 
 def _lines(found: ImageDiff) -> Iterator[str]:

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import click
-
-from nix_seed.cli.command import progress, seed_command
+from nix_seed.cli.command import argument, exit_with, progress, seed_command
 from nix_seed.cli.image.build import target_named
 from nix_seed.cli.options import image_options, json_option, registry_options, request_of, stores_of
 from nix_seed.cli.say import answer, manner, say
@@ -13,7 +11,7 @@ from nix_seed.core.events import Stage, tell
 
 @seed_command("exists")
 @image_options
-@click.argument("reference", metavar="REF")
+@argument("reference", "REF")
 @registry_options
 @json_option
 def command(**options: Any) -> None:
@@ -40,4 +38,4 @@ def command(**options: Any) -> None:
         answer(value | {"digest": digest}, str(target.at(found.digest)) if found else "")
     else:
         say(f"{target.at(tag)} is not there; nix-seed build --push makes it", err=True)
-    click.get_current_context().exit(0 if found else 1)
+    exit_with(0 if found else 1)

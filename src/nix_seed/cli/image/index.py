@@ -4,17 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import click
-
-from nix_seed.cli.command import option, progress, seed_command
+from nix_seed.cli.command import argument, option, progress, seed_command
 from nix_seed.cli.options import jobs_option, json_option, registry_options, stores_of
 from nix_seed.cli.say import answer
 from nix_seed.formats.oci.reference import parse_reference
 
 
 @seed_command("index")
-@click.argument("target", metavar="REF")
-@click.argument("more", nargs=-1, metavar="[IMAGE]...")
+@argument("target", "REF")
+@argument("more", "[IMAGE]...", nargs=-1)
 @option(
     "--system-images IMAGE",
     "One system's image; the same as naming it after REF.",

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from nix_seed.cli.command import progress, seed_command
+from nix_seed.cli.command import argument, progress, seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of
 from nix_seed.cli.say import answer
 from nix_seed.core.events import Stage, tell
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @seed_command("inspect")
-@click.argument("reference", metavar="IMAGE")
+@argument("reference", "IMAGE")
 @registry_options
 @json_option
 def command(**options: Any) -> None:

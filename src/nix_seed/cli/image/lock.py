@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import click
-
-from nix_seed.cli.command import FILE, option, progress, seed_command
+from nix_seed.cli.command import FILE, argument, option, progress, seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of, trusted, verify_options
 from nix_seed.cli.say import answer
 from nix_seed.core.events import Stage, tell
@@ -14,7 +12,7 @@ from nix_seed.formats.oci.reference import parse_reference
 
 
 @seed_command("lock")
-@click.argument("reference", metavar="REF")
+@argument("reference", "REF")
 @option("-o, --output FILE", "Where to write it.", type=FILE, default="seed.lock")
 @verify_options
 @registry_options

@@ -8,9 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import click
-
-from nix_seed.cli.command import option, seed_group
+from nix_seed.cli.command import DIRECTORY, argument, option, seed_group
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.options import json_option, state_directory
 from nix_seed.cli.say import answer, manner, say
@@ -35,7 +33,7 @@ key_option = option("--key VKEY", "The log's verifier key [PLACE/log.vkey]; or a
 
 
 @command.command("serve", short_help="Take entries as Rekor v2 does, and serve the log's files.")
-@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@argument("directory", type=DIRECTORY)
 @option("--origin NAME", "A new log's name, such as example.com/log.")
 @option("--host", "Address to listen on.", default="127.0.0.1")
 @option("--port", "Port; 0 takes any that is free.", default=7080)
@@ -76,8 +74,8 @@ def _ignore(method: str, path: str, status: int) -> None:
 
 
 @command.command("show", short_help="Show a log's checkpoint and entries.")
-@click.argument("place")
-@click.argument("index", type=int, required=False)
+@argument("place")
+@argument("index", type=int, required=False)
 @key_option
 @option("--last N", "Entries to list.", default=10)
 @json_option
@@ -102,7 +100,7 @@ def _show(place: str, index: int | None, key: str | None, last: int) -> None:
 
 
 @command.command("check", short_help="Recompute a whole log; has it kept what it showed before?")
-@click.argument("place")
+@argument("place")
 @key_option
 @option("--no-remember", "Neither compare with earlier checks nor keep.")
 @json_option

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import click
-
-from nix_seed.cli.command import option, progress, seed_command
+from nix_seed.cli.command import argument, option, progress, seed_command
 from nix_seed.cli.options import jobs_option, json_option, registry_options, stores_of
 from nix_seed.cli.registry.push import transferred_json, transferred_text
 from nix_seed.cli.say import answer
@@ -13,8 +11,8 @@ from nix_seed.formats.oci.reference import LayoutReference, parse_reference
 
 
 @seed_command("pull")
-@click.argument("source", metavar="REF")
-@click.argument("target", metavar="oci:DIR[:TAG]")
+@argument("source", "REF")
+@argument("target", "oci:DIR[:TAG]")
 @option("--system SYSTEM", "Of an index, this system's image only [all].")
 @jobs_option
 @registry_options

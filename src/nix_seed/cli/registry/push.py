@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from nix_seed.cli.command import option, progress, seed_command
+from nix_seed.cli.command import argument, option, progress, seed_command
 from nix_seed.cli.options import jobs_option, json_option, registry_options, stores_of
 from nix_seed.cli.say import answer
 from nix_seed.core.errors import InputError
@@ -19,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @seed_command("push")
-@click.argument("source", metavar="IMAGE")
-@click.argument("target", metavar="REF")
+@argument("source", "IMAGE")
+@argument("target", "REF")
 @option("--tag TAG", "A further tag, moved last.", into="tags", multiple=True)
 @option(
     "--mount-from REPO",

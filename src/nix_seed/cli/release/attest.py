@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from nix_seed.cli import options as shared
-from nix_seed.cli.command import option, progress, seed_command
+from nix_seed.cli.command import argument, option, progress, seed_command
 from nix_seed.cli.say import answer
 from nix_seed.cli.sbom.sbom import sbom_option, sboms_of
 from nix_seed.cli.trust.options import attester_of, signer_of, signing_options
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @seed_command("attest")
-@click.argument("reference", metavar="IMAGE")
+@argument("reference", "IMAGE")
 @option("--flake DIR", "The checkout the image was built from.", default=".")
 @option("--attr NAME", "Attribute made by mkSeed or mkRun [seed, run].")
 @option("--builder ID", "This builder's id in the policy [the one whose signer this is].")

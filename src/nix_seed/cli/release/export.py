@@ -1,11 +1,8 @@
 """``nix-seed export``."""
 
-from pathlib import Path
 from typing import Any
 
-import click
-
-from nix_seed.cli.command import option, progress, seed_command
+from nix_seed.cli.command import argument, option, progress, seed_command
 from nix_seed.cli.options import json_option, registry_options, stores_of
 from nix_seed.cli.say import answer
 from nix_seed.core.words import human_size, members, plural
@@ -13,8 +10,8 @@ from nix_seed.formats.oci.reference import parse_reference
 
 
 @seed_command("export")
-@click.argument("reference", metavar="IMAGE")
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@argument("reference", "IMAGE")
+@argument("directory", "DIR")
 @option("--deep", "Every layer as well, for verify --deep.")
 @registry_options
 @json_option

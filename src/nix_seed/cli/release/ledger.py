@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from nix_seed.cli import options as shared
-from nix_seed.cli.command import SeedGroup, option, progress
+from nix_seed.cli.command import SeedGroup, argument, exit_with, option, progress
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import answer, say
 from nix_seed.core.digests import Digest
@@ -45,7 +45,7 @@ def command() -> None:
 
 
 @command.command("show", short_help="Show what each ledger holds for a commit, a root, or all.")
-@click.argument("what", required=False, metavar="[COMMIT|ROOT]")
+@argument("what", "[COMMIT|ROOT]", required=False)
 @option(
     "--from REF",
     "Where the records are: host/name or oci:DIR; repeated [the image of seed.lock].",
@@ -77,7 +77,7 @@ def _show(what: str | None, **options: Any) -> None:
     wrong = [*_twice(found), *(_lacking(found) if what is not None else ())]
     if wrong:
         say("\n".join(wrong), err=True)
-        click.get_current_context().exit(1)
+        exit_with(1)
 
 
 def _twice(found: Mapping[str, Sequence[record.LedgerEntry]]) -> Iterator[str]:

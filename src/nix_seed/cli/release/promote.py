@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import click
-
 from nix_seed.cli import options as shared
-from nix_seed.cli.command import option, progress, seed_command
+from nix_seed.cli.command import argument, option, progress, seed_command
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import answer, say
 from nix_seed.cli.trust.options import key_option, signer_of, sigstore_option
@@ -28,7 +26,7 @@ with lazily():
 
 
 @seed_command("promote")
-@click.argument("commit", metavar="COMMIT")
+@argument("commit", "COMMIT")
 @option(
     "--to REF",
     "Where the release is published: host/name or oci:DIR; with :TAG, that tag moves too.",

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from nix_seed.cli import options as shared
-from nix_seed.cli.command import option, progress, seed_command
+from nix_seed.cli.command import argument, option, progress, seed_command
 from nix_seed.cli.image.build import command as build, repository_of
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.release.attest import state, statement_of
@@ -29,7 +29,7 @@ with lazily():
 
 
 @seed_command("publish")
-@click.argument("reference", metavar="IMAGE")
+@argument("reference", "IMAGE")
 @option(
     "--flake DIR",
     "The checkout to build and attest.",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nix_seed.cli import options as shared
-from nix_seed.cli.command import option, progress, seed_command
+from nix_seed.cli.command import argument, exit_with, option, progress, seed_command
 from nix_seed.cli.say import answer, say
 from nix_seed.core.processes import current_system
 from nix_seed.core.words import human_size, members, plain, plural
@@ -253,7 +253,7 @@ def _detail_json(detail: DissentDetail) -> dict[str, Any]:
 
 
 @seed_command("verify")
-@click.argument("reference", metavar="IMAGE|COMMIT")
+@argument("reference", "IMAGE|COMMIT")
 @option(
     "--from REF",
     "Where COMMIT was published: host/name or oci:DIR [the image of seed.lock].",
@@ -271,7 +271,7 @@ def _detail_json(detail: DissentDetail) -> dict[str, Any]:
 @option(
     "--offline DIR",
     "Use what `nix-seed export` put there, and no network.",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
 )
 @shared.evidence_option
 @shared.state_option("Where what logs showed before is kept [~/.local/state/nix-seed].")
@@ -314,7 +314,7 @@ def command(**options: Any) -> None:
         value["output"] = output.to_json()
         lines.append(f"{options['output']}: {output.path} {output.nar_hash}")
     answer(value, lines, verdict=True)
-    click.get_current_context().exit(found.exit_code)
+    exit_with(found.exit_code)
 
 
 def _output(

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from nix_seed.cli import options as shared
-from nix_seed.cli.command import FILE, option, progress, seed_command
+from nix_seed.cli.command import FILE, argument, option, progress, seed_command
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import answer
 from nix_seed.core.files import write_output
@@ -23,7 +23,7 @@ with lazily():
 
 
 @seed_command("report")
-@click.argument("reference", metavar="IMAGE")
+@argument("reference", "IMAGE")
 @option("-o, --output FILE", "Where the page is written.", required=True, type=FILE)
 @option("--base REF", "A previous image: what changed since [seed.lock's].")
 @shared.policy_option(

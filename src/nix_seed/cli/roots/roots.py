@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
-
 from nix_seed.cli import options as shared
-from nix_seed.cli.command import option, progress, seed_command
+from nix_seed.cli.command import argument, option, progress, seed_command
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import answer
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
@@ -27,7 +25,7 @@ with lazily():
 
 
 @seed_command("roots")
-@click.argument("what", default=".", metavar="[FLAKE|REF]")
+@argument("what", "[FLAKE|REF]", default=".")
 @option("--outputs", "Of a flake: its own outputs, not its image.")
 @shared.made_options
 @option("--why PATH", "The shortest way from the image to PATH.", type=str)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from nix_seed.cli import options as shared
-from nix_seed.cli.command import FILE, option, progress, seed_command
+from nix_seed.cli.command import FILE, argument, option, progress, seed_command
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import manner, say
 from nix_seed.core.digests import Digest
@@ -47,7 +47,7 @@ def sboms_of(given: Sequence[str]) -> tuple[sbom.Format, ...] | None:
 
 
 @seed_command("sbom")
-@click.argument("what", default=".", metavar="[FLAKE|IMAGE]")
+@argument("what", "[FLAKE|IMAGE]", default=".")
 @option(
     "--flake FLAKE", "The flake that IMAGE was built from: adds licences, derivations and sources."
 )

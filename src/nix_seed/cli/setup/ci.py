@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.command import together
+from nix_seed.cli.command import DIRECTORY, argument, together
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import say
 
@@ -138,8 +138,8 @@ def _promote(**options: Any) -> None:
 
 
 @command.command("store", hidden=True)
-@click.argument("user", type=click.IntRange(min=0))
-@click.option("--root", type=click.Path(path_type=Path, file_okay=False), default="/")
+@argument("user", type=click.IntRange(min=0))
+@click.option("--root", type=DIRECTORY, default="/")
 def _store(user: int, root: Path) -> None:
     """Make an empty /nix that belongs to USER, a number; what ``ci use`` runs as root."""
 

@@ -12,8 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import click
-
+from nix_seed.cli.command import exit_with
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import error_lines
 from nix_seed.cli.setup.ci_machine import take_secrets
@@ -243,7 +242,7 @@ class CiJob:
             self.host.add_summary(
                 build_summary(f"{label} failed", [verbatim("What went wrong", lines)])
             )
-            click.get_current_context().exit(error.exit_code)
+            exit_with(error.exit_code)
 
 
 # Stages that begin a part of the log; others are lines in it.

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from nix_seed.cli import options as shared
-from nix_seed.cli.command import option, progress, seed_command
+from nix_seed.cli.command import argument, exit_with, option, progress, seed_command
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import LEAST, columns, hanging, manner, say, say_styled
 from nix_seed.core.files import cache_directory
@@ -36,7 +36,7 @@ _WAYS = ["bwrap", "podman", "docker", "github"]
 
 
 @seed_command("doctor")
-@click.argument("image", required=False, metavar="[IMAGE]")
+@argument("image", "[IMAGE]", required=False)
 @option(
     "--engine",
     "Replay IMAGE's contract with this only; github: as its runner does, by Docker [all].",
@@ -72,7 +72,7 @@ def command(image: str | None, verbose: bool, **options: Any) -> None:
         say({"image": image, "diagnoses": diagnoses, "counts": _counts(found), "exitCode": code})
     else:
         say_styled("\n".join(_lines(found, verbose)))
-    click.get_current_context().exit(code)
+    exit_with(code)
 
 
 def _machine(options: dict[str, Any]) -> Sequence[Diagnosis]:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import click
 
-from nix_seed.cli.command import option, progress, seed_command
+from nix_seed.cli.command import argument, option, progress, seed_command
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.options import json_option
 from nix_seed.cli.say import answer, columns, folded, manner, say_styled
@@ -37,10 +37,10 @@ _WORDS = {
 
 
 @seed_command("init")
-@click.argument(
+@argument(
     "directory",
+    "[DIR]",
     default=".",
-    metavar="[DIR]",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
 )
 @option("--github", "Write GitHub's workflow.", into="forge", flag_value="github")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from nix_seed.cli.command import option, seed_group
+from nix_seed.cli.command import PATH, argument, option, seed_group
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.options import json_option
 from nix_seed.cli.say import answer, manner, say, warn
@@ -34,7 +34,7 @@ def command() -> None:
 
 
 @command.command("generate")
-@click.argument("file", default="nix-seed.key", type=click.Path(path_type=Path))
+@argument("file", default="nix-seed.key", type=PATH)
 @option(
     "--algorithm",
     "ECDSA is what every log takes; Rekor v2 does not take Ed25519.",
@@ -85,7 +85,7 @@ def _warn_of_git(file: Path) -> None:
 
 
 @command.command("show")
-@click.argument("file", type=click.Path(path_type=Path))
+@argument("file", type=PATH)
 @json_option
 def show(file: Path) -> None:
     """Print the public key of FILE, which holds a private or a public key."""

@@ -8,9 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import click
-
-from nix_seed.cli.command import EXISTING_FILE, FILE, option, seed_group
+from nix_seed.cli.command import EXISTING_FILE, FILE, PATH, argument, exit_with, option, seed_group
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.options import json_option, named_value
 from nix_seed.cli.say import answer, say
@@ -34,7 +32,7 @@ _OUTPUTS = {
     "quorum": "taken where as many agree as for an image (quorum)",
     "none": "never taken, always built (none)",
 }
-_FILE = click.argument("file", default="trust.toml", type=click.Path(path_type=Path))
+_FILE = argument("file", default="trust.toml", type=PATH)
 
 
 @seed_group("policy")
@@ -71,7 +69,7 @@ def _show(file: Path) -> None:
 
 
 @command.command("init")
-@click.argument("file", default="trust.toml", type=click.Path(path_type=Path))
+@argument("file", default="trust.toml", type=PATH)
 @option("--repository OWNER/REPO", "Add its workflows on GitHub and GitLab.")
 @option(
     "--key ID=FILE",
@@ -128,8 +126,8 @@ def _init(
 
 
 @command.command("diff")
-@click.argument("old", type=click.Path(path_type=Path))
-@click.argument("new", type=click.Path(path_type=Path))
+@argument("old", type=PATH)
+@argument("new", type=PATH)
 @option(
     "--signature FILE",
     "A signature on the change, made by `policy sign`; may be repeated.",
@@ -159,7 +157,7 @@ def _diff(old: Path, new: Path, signatures: Sequence[Path]) -> None:
         *(f"not valid: {problem}" for problem in change.problems),
     ]
     answer(members(change, "valid", "changes", "signed_by", "wanted", "problems"), lines)
-    click.get_current_context().exit(0 if change.valid else 1)
+    exit_with(0 if change.valid else 1)
 
 
 def _key_option(text: str) -> tuple[str, str]:
@@ -251,7 +249,7 @@ _WHEN = "such as 2026-01-31, 2026-01-31T12:00:00Z or now"
 
 
 @command.command("next")
-@click.argument("old", default="trust.toml", type=click.Path(path_type=Path))
+@argument("old", default="trust.toml", type=PATH)
 @option(
     "-o, --output NEW",
     "The next policy's file; never overwritten [OLD with its epoch: trust-2.toml].",
@@ -313,7 +311,7 @@ def _next(old: Path, output: Path | None, **options: Any) -> None:
 
 
 @command.command("add-builder")
-@click.argument("builder", metavar="ID")
+@argument("builder", "ID")
 @option(
     "--policy FILE",
     "The policy to change: a new one, or what `policy next` wrote.",
@@ -374,8 +372,8 @@ def _values(
 
 
 @command.command("sign")
-@click.argument("old", type=click.Path(path_type=Path))
-@click.argument("new", type=click.Path(path_type=Path))
+@argument("old", type=PATH)
+@argument("new", type=PATH)
 @key_option
 @option(
     "-o, --output FILE",

@@ -6,12 +6,9 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.command import SeedGroup, option, together
+from nix_seed.cli.command import PATH, SeedGroup, argument, option, together
 from nix_seed.cli.options import json_option, policy_option
 from nix_seed.evm.open import require_evm
-
-_FILE = click.Path(path_type=Path)
-
 
 _nodes_options = together(
     option(
@@ -120,7 +117,7 @@ def _key() -> None:
 
 
 @_key.command("generate")
-@click.argument("file", type=_FILE)
+@argument("file", type=PATH)
 @json_option
 def _generate(file: Path) -> None:
     """Write a new key to FILE, encrypted as a keystore of version 3; never over another."""
@@ -128,7 +125,7 @@ def _generate(file: Path) -> None:
 
 
 @_key.command("show")
-@click.argument("file", type=_FILE)
+@argument("file", type=PATH)
 @json_option
 def _show_key(file: Path) -> None:
     """Print the account of the key in FILE: a keystore, or 64 hex digits."""
@@ -183,7 +180,7 @@ def _publish(**options: Any) -> None:
 
 
 @evm.command("show", short_help="Show the contract, its builders and its entries.")
-@click.argument("commit", required=False)
+@argument("commit", required=False)
 @option("--root DIGEST", "Show the entry that has this root.")
 @option("--all", "Replay and show every entry.", into="every")
 @_contract_options

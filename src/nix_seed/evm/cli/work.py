@@ -6,8 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import click
-
+from nix_seed.cli.command import exit_with
 from nix_seed.cli.release.ledger import entry_json, entry_lines
 from nix_seed.cli.say import answer, note, say
 from nix_seed.cli.trust.key import PASSPHRASE
@@ -146,7 +145,7 @@ def show_contract(options: dict[str, Any]) -> None:
     answer(value, lines)
     if not entries and (commit or root):
         say("there is no such entry", err=True)
-        click.get_current_context().exit(1)
+        exit_with(1)
 
 
 def _spec(options: dict[str, Any]) -> LedgerSpec:
