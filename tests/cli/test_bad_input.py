@@ -270,9 +270,7 @@ def test_a_store_path_that_changes_while_another_is_read(
 
 
 @pytest.mark.parametrize("layers", ["0", "7", "121", "200", "-1"])
-def test_impossible_numbers_of_layers(
-    layers: str, project: Path, cache: Path, output: Path
-) -> None:
+def test_impossible_counts_of_layers(layers: str, project: Path, cache: Path, output: Path) -> None:
     for command in (["build", str(project), "-o", str(output)], ["plan", str(project)]):
         ran = nix_seed(*command, "--layers", layers, cache=cache)
         message = f"error: {layers} layers cannot be asked for"

@@ -419,34 +419,36 @@ def ranges_are_not_satisfiable(query: Query, go: Go) -> Reply:
     return Reply(416) if query.kind == "blobs" and "range" in query.headers else go()
 
 
-@family("sonatype/nexus-public/issues/659")
-def nexus_names_no_scope(query: Query, go: Go) -> Reply:
-    return go()
-
-
-@family("Azure/acr/pull/50")
-def azure_calls_it_an_access_token(query: Query, go: Go) -> Reply:
-    return go()
-
-
-@family("ceph/ceph/pull/69900")
-def ibm_quotes_nothing_in_its_challenge(query: Query, go: Go) -> Reply:
-    return go()
-
-
-@family("google/go-containerregistry/pull/1075")
-def a_proxy_offers_kerberos_first(query: Query, go: Go) -> Reply:
-    return go()
-
-
-@family("gradle/gradle/issues/4740")
-def artifactory_hides_what_a_stranger_may_not_see(query: Query, go: Go) -> Reply:
-    return go()
-
-
-@family("project-zot/zot/pull/89")
-def only_the_front_door_challenges(query: Query, go: Go) -> Reply:
-    return go()
+# They answer as any; what they say before is of their own.
+for _name, _report, _server in (
+    (
+        "nexus-names-no-scope",
+        "sonatype/nexus-public/issues/659",
+        {"challenge": lambda said: said.partition(",scope=")[0]},
+    ),
+    (
+        "azure-calls-it-an-access-token",
+        "Azure/acr/pull/50",
+        {"token": lambda said: {"access_token": said["token"]}},
+    ),
+    (
+        "ibm-quotes-nothing-in-its-challenge",
+        "ceph/ceph/pull/69900",
+        {"challenge": lambda said: said.replace('"', "").replace(",service", ", service")},
+    ),
+    (
+        "a-proxy-offers-kerberos-first",
+        "google/go-containerregistry/pull/1075",
+        {"challenge": lambda said: f'Negotiate, Basic realm="x", {said}'},
+    ),
+    (
+        "artifactory-hides-what-a-stranger-may-not-see",
+        "gradle/gradle/issues/4740",
+        {"hides": 404},
+    ),
+    ("only-the-front-door-challenges", "project-zot/zot/pull/89", {"hides": 401}),
+):
+    FAMILIES[_name] = Family(_name, _GITHUB + _report, none, server=_server)
 
 
 @family("GoogleContainerTools/kaniko/issues/298")
@@ -486,19 +488,3 @@ def pages_go_on_at_the_host_behind_a_proxy(query: Query, go: Go) -> Reply:
         if link
         else reply
     )
-
-
-def _with(name: str, **server: Any) -> None:
-    FAMILIES[name] = replace(FAMILIES[name], server=server)
-
-
-_with("nexus-names-no-scope", challenge=lambda said: said.partition(",scope=")[0])
-_with("azure-calls-it-an-access-token", token=lambda said: {"access_token": said["token"]})
-
-_with(
-    "ibm-quotes-nothing-in-its-challenge",
-    challenge=lambda said: said.replace('"', "").replace(",service", ", service"),
-)
-_with("a-proxy-offers-kerberos-first", challenge=lambda said: f'Negotiate, Basic realm="x", {said}')
-_with("artifactory-hides-what-a-stranger-may-not-see", hides=404)
-_with("only-the-front-door-challenges", hides=401)
