@@ -64,10 +64,6 @@ demo-trust: setup-demo
 WORKERS ?= 3
 RUN_TESTS = pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=1
 
-# Hundreds of thousands of small files, gone a moment later: in memory, where there is enough of it.
-IN_MEMORY = TMPDIR="$${TMPDIR:-$$([ "$$(df --output=avail /dev/shm 2>/dev/null | tail -n 1)" -gt 500000 ] \
-  2>/dev/null && echo /dev/shm || echo /tmp)}"
-
 check: .venv/.ready
 	@$(MAKE) --no-print-directory -j2 --output-sync lint pure
 
@@ -75,14 +71,15 @@ check: .venv/.ready
 .PHONY: pure
 pure: WORKERS = 2
 pure: .venv/.ready
-	@$(IN_MEMORY) $(RUN_TESTS) --durations=5 -m 'check and not slow and not interop' $(PYTEST)
+	@tools/in-memory 1 $(RUN_TESTS) --durations=5 -m 'check and not slow and not interop' $(PYTEST)
 
+# A run has some GB at once; the programs that tests start need the rest.
 test: setup
-	@tools/in-memory $(RUN_TESTS) -m 'not interop and not arm64' $(PYTEST)
+	@tools/in-memory 12 $(RUN_TESTS) -m 'not interop and not arm64' $(PYTEST)
 
 interop: setup
 	@tools/install-debian interop
-	@tools/in-memory $(RUN_TESTS) -m interop $(PYTEST)
+	@tools/in-memory 12 $(RUN_TESTS) -m interop $(PYTEST)
 
 # A compiler and its friends under qemu, where the machine is no ARM64 itself.
 .PHONY: arm64
