@@ -30,7 +30,7 @@ from nix_seed.image.rules.spec import Spec
 from nix_seed.registry.client import Repository
 from nix_seed.registry.open import AnyReference, Stores, fetch
 from nix_seed.registry.rules.http import is_loopback
-from nix_seed.registry.store import Fetched, ImageStore
+from nix_seed.registry.store import Fetched, ImageStore, put_bytes
 from nix_seed.registry.transfer import Transferred, collect, transfer
 
 
@@ -298,12 +298,9 @@ def push_image(
     upload = UploadTarget(repository, records, how.reusable, plan.spec.compressor.media_type)
     built = how.assemble(plan, upload)
     tell(Stage("publish", f"naming the image in {repository}"))
-    config = built.documents.config
-    described = oci.Descriptor.of(oci.MediaType.CONFIG, config)
-    if not repository.has_blob(described.digest):
-        repository.push_blob(described, lambda: iter((config,)))
+    config = put_bytes(repository, oci.MediaType.CONFIG, built.documents.config)
     wanted = () if tags is None else tuple(dict.fromkeys((*tags_of(plan.evaluated), *tags)))
     for name in wanted or (None,):
         repository.put_manifest(built.documents.manifest, oci.MediaType.MANIFEST, name)
-    sent = upload.sent + len(config) + len(built.documents.manifest)
+    sent = upload.sent + config.size + len(built.documents.manifest)
     return Pushed(built, str(target.at(built.digest)), wanted, sent)
