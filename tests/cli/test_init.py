@@ -14,8 +14,8 @@ from ruamel.yaml import YAML
 
 from nix_seed.core.errors import InputError
 from nix_seed.flake.nix import Nix
-from nix_seed.logs.rules.signer import CertificateIdentity
 from nix_seed.setup.init import InitRequest, carry_out, plan_init
+from nix_seed.trust.rules.signer import CertificateIdentity
 from support.distribution import nix_env
 from support.goprograms import installed
 from support.init import FLAKE, done, git, init, make, policy

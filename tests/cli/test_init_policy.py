@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.logs.rules.signer import CertificateIdentity, certified_identity
 from nix_seed.trust.rules.policy import is_signer
+from nix_seed.trust.rules.signer import CertificateIdentity, certified_identity
 from support.init import FLAKE, done, make, policy
 
 

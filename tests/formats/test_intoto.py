@@ -26,8 +26,8 @@ from nix_seed.formats.intoto.statement import (
     check_build,
     pae,
 )
-from nix_seed.logs.rules.signer import PublicKey
 from nix_seed.trust.rules.bundle import Expected, Trust, evaluate_bundle
+from nix_seed.trust.rules.signer import PublicKey
 from nix_seed.trust.sign import KeySigner
 from support.attestations import IMAGE, predicate, signed
 

@@ -36,7 +36,6 @@ from nix_seed.image.read.unpack import unpack_layer
 from nix_seed.image.rules.contents import FOLDER, dump_contents, parse_contents
 from nix_seed.image.rules.frames import Compressor, locate_paths
 from nix_seed.image.rules.layer import FinishedLayer, write_layer
-from nix_seed.logs.rules.signer import CertificateIdentity
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.layout import Layout, open_image
 from nix_seed.registry.layout_store import LayoutStore
@@ -47,6 +46,7 @@ from nix_seed.release.load import load_policy_of_then
 from nix_seed.release.rules.signed_entries import Sieve
 from nix_seed.trust.rules.bundle import Expected, Ground, Refused, Trust, evaluate_bundle
 from nix_seed.trust.rules.policy import Policy
+from nix_seed.trust.rules.signer import CertificateIdentity
 from nix_seed.trust.sign import KeySigner
 from nix_seed.trust.sigstore import SigstoreCheck, load_verifier
 from nix_seed.use.hydrate_layer import LayerTask, Target, hydrate_layer

@@ -39,7 +39,6 @@ from nix_seed.formats.tlog.note import Checkpoint, Note, NoteKey, SignedCheckpoi
 from nix_seed.formats.zstd import Frame, SeekTable
 from nix_seed.image.rules.layer import FinishedLayer
 from nix_seed.image.rules.spec import Spec
-from nix_seed.logs.rules.signer import PublicKey, read_identity
 from nix_seed.outputs.nar import checked
 from nix_seed.outputs.rules.kept import KeptOutput, read_entries
 from nix_seed.outputs.rules.statement import (
@@ -55,6 +54,7 @@ from nix_seed.roots.rules.policy import RootsPolicy
 from nix_seed.sbom.rules.sbom import read_licences
 from nix_seed.sbom.rules.spdx import read_expression
 from nix_seed.trust.rules.policy_file import parse_policy
+from nix_seed.trust.rules.signer import PublicKey, read_identity
 from nix_seed.use.rules.prefetch import parse_prefetch
 from support.certificates import malformed_certificates
 from support.nars import Directory, NarFile, Symlink, dump

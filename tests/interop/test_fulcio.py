@@ -28,11 +28,11 @@ from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.formats.tlog.note import NoteKey
 from nix_seed.logs.rekor import RekorV2
 from nix_seed.logs.rules.entry import TrustedLog
-from nix_seed.logs.rules.signer import CertificateIdentity, read_identity
 from nix_seed.registry.client import Repository
 from nix_seed.trust.attestations import attach_bundle, discover
 from nix_seed.trust.github import GitHubStore
 from nix_seed.trust.rules.bundle import Expected, Ground, Trust, Verdict, evaluate_bundle
+from nix_seed.trust.rules.signer import CertificateIdentity, read_identity
 from nix_seed.trust.sign import KeySigner, Signed, log_signed
 from nix_seed.trust.sigstore import KeylessSigner, SigstoreCheck
 from support.attestations import IMAGE, predicate, push_image

@@ -16,7 +16,6 @@ from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import InputError
 from nix_seed.formats.intoto.statement import Commit, Statement
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.logs.rules.signer import CertificateIdentity
 from nix_seed.outputs.rules.agreed import (
     ANYTHING,
     NotServed,
@@ -41,6 +40,7 @@ from nix_seed.trust.rules.claims import SignedEnvelope
 from nix_seed.trust.rules.policy import Builder, OutputsRule, Policy
 from nix_seed.trust.rules.policy_file import parse_policy
 from nix_seed.trust.rules.quorum import independent_builders
+from nix_seed.trust.rules.signer import CertificateIdentity
 from support.trust import World
 
 SYSTEM = "x86_64-linux"

@@ -12,7 +12,6 @@ import pytest
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE
 from nix_seed.logs.embedded import EmbeddedLog
-from nix_seed.logs.rules.entry import verifier_of
 from nix_seed.release.load import load_policy
 from nix_seed.trust.sign import open_logs
 from support.audits import Ledger
@@ -56,7 +55,7 @@ def test_a_log_that_gives_another_entry_lies(tmp_path: Path) -> None:
     world = with_a_second_log(tmp_path)
     first = EmbeddedLog.open(world.root / "log")
     signed = world.keys["mallory"].sign(PAYLOAD_TYPE, b"another")
-    other = first.append(signed.envelope, verifier_of(signed.material, signed.key))
+    other = first.append(signed.envelope, signed.verifier)
     checkpoint = (world.root / "log/public/checkpoint").read_bytes()
 
     def answer(_: str, path: str) -> Reply:

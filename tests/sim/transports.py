@@ -11,7 +11,7 @@ from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.statement import Envelope
 from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType
 from nix_seed.formats.oci.reference import Reference
-from nix_seed.formats.tlog.entry import HashedRekord, Verifier, parse_body
+from nix_seed.formats.tlog.entry import HashedRekord, KeyDetails, Verifier, parse_body
 from nix_seed.formats.tlog.merkle import (
     Proof,
     build_consistency_proof,
@@ -24,7 +24,6 @@ from nix_seed.formats.tlog.note import Checkpoint, SignedCheckpoint, sign_note
 from nix_seed.logs.embedded import LogKey
 from nix_seed.logs.log import Entry, OneLog, build_entry
 from nix_seed.logs.rules.entry import TrustedLog, logged_signature
-from nix_seed.logs.rules.signer import PublicKey
 from nix_seed.registry.open import AnyReference, Stores
 from nix_seed.registry.store import (
     BlobSource,
@@ -179,7 +178,7 @@ class MemoryLog(OneLog):
         """A second history with the same key, which only its operator can sign."""
         return MemoryLog(self.trusted.id, self.key, tuple(self._bodies[:size]))
 
-    def check_writable(self, _: PublicKey | None = None, /) -> None:
+    def check_writable(self, _: KeyDetails | None = None, /) -> None:
         self._reach()
 
     def append(self, envelope: Envelope, verifier: Verifier) -> Entry:

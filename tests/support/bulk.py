@@ -14,7 +14,7 @@ from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.formats.tlog.entry import HashedRekord, LogEntry
 from nix_seed.formats.tlog.merkle import leaf_hash
 from nix_seed.image.index import prepare_index
-from nix_seed.logs.rules.entry import logged_signature, verifier_of
+from nix_seed.logs.rules.entry import logged_signature
 from nix_seed.registry.layout import REF_NAME
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.open import Stores
@@ -119,10 +119,7 @@ def _attest(ledger: Ledger, number: int) -> list[Signed]:
 
 
 def _logged(ledger: Ledger, signed: list[Signed]) -> Iterator[Bundle]:
-    bodies = [
-        HashedRekord.of(logged_signature(e.envelope, verifier_of(e.material, e.key))).dump()
-        for e in signed
-    ]
+    bodies = [HashedRekord.of(logged_signature(e.envelope, e.verifier)).dump() for e in signed]
     for each, done in zip(signed, ledger.log.append_bodies(bodies), strict=True):
         yield each.logged((done.entry.to_json(),))
 

@@ -12,7 +12,7 @@ from nix_seed.formats.intoto.statement import Envelope
 from nix_seed.formats.tlog.entry import HashedRekord, LoggedSignature, Verifier
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.logs.rekor import LogHttp, RekorV2
-from nix_seed.logs.rules.entry import logged_signature, verifier_of
+from nix_seed.logs.rules.entry import logged_signature
 from nix_seed.logs.server import LogServer
 from nix_seed.registry.errors import Patience
 from nix_seed.trust.sign import KeyKind, KeySigner
@@ -29,7 +29,7 @@ class Signing:
 
     def sign(self, payload: bytes) -> tuple[Envelope, Verifier]:
         signed = self.signer.sign(KIND, payload)
-        return signed.envelope, verifier_of(signed.material, signed.key)
+        return signed.envelope, signed.verifier
 
     def logged(self, payload: bytes) -> LoggedSignature:
         return logged_signature(*self.sign(payload))

@@ -34,7 +34,6 @@ from nix_seed.image.rules.layer import write_entries_layer, write_layer
 from nix_seed.image.rules.partition.plan import Group
 from nix_seed.image.rules.spec import Spec, build_image, container_entries
 from nix_seed.logs.embedded import EmbeddedLog
-from nix_seed.logs.rules.entry import verifier_of
 from nix_seed.registry.client import Repository
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
@@ -250,7 +249,7 @@ class World:
 
     def bundle(self, signed: Signed, *logs: EmbeddedLog) -> Bundle:
         """Log what is signed to each of *logs* (the world's own), and bundle it."""
-        verifier = verifier_of(signed.material, signed.key)
+        verifier = signed.verifier
         entries = [log.append(signed.envelope, verifier) for log in logs or (self.log,)]
         return signed.logged(tuple(entries))
 

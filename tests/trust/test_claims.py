@@ -9,11 +9,11 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.formats.intoto.statement import NixFacts
-from nix_seed.logs.rules.signer import CertificateIdentity
 from nix_seed.trust.rules.claims import Claim, Discount, Standing, judge_claim, untimely
 from nix_seed.trust.rules.policy import Builder, BuiltDemands, Policy
 from nix_seed.trust.rules.policy_file import parse_policy
 from nix_seed.trust.rules.quorum import Outcome, evaluate_quorum
+from nix_seed.trust.rules.signer import CertificateIdentity
 from support.attestations import predicate
 from support.trust import World
 

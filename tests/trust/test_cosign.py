@@ -13,10 +13,10 @@ import pytest
 
 from nix_seed.formats.intoto.statement import BUILD_TYPE, STATEMENT_V01, STATEMENT_V1
 from nix_seed.formats.oci.manifest import Descriptor
-from nix_seed.logs.rules.signer import PublicKey
 from nix_seed.registry.client import Repository
 from nix_seed.trust.attestations import attach_bundle, discover
 from nix_seed.trust.rules.bundle import Expected, Ground, Trust, evaluate_bundle
+from nix_seed.trust.rules.signer import PublicKey
 from nix_seed.trust.sign import KeyKind, KeySigner, write_key_pair
 from support.attestations import predicate, push_image, signed
 from support.cosign import Cosign, cosign

@@ -14,10 +14,10 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.formats.intoto.bundle import Certificate
 from nix_seed.formats.intoto.statement import BUILD_TYPE, PAYLOAD_TYPE, build_statement
-from nix_seed.logs.rules.signer import CertificateIdentity, certified_identity
 from nix_seed.trust.attestations import attach_bundle
 from nix_seed.trust.rules.bundle import Expected, Trust, evaluate_bundle
 from nix_seed.trust.rules.policy import is_signer
+from nix_seed.trust.rules.signer import CertificateIdentity, certified_identity
 from nix_seed.trust.sign import KeySigner, Signed, Signer
 from nix_seed.trust.sigstore import KeylessSigner, SigstoreCheck, ambient_token
 from support.attestations import IMAGE, predicate, push_image

@@ -17,7 +17,7 @@ from nix_seed.cli.main import cli
 from nix_seed.core.errors import InputError
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, pae
 from nix_seed.formats.tlog.note import NoteKey
-from nix_seed.logs.rules.signer import PublicKey, check_no_root, read_identity
+from nix_seed.trust.rules.signer import PublicKey, check_no_root, read_identity
 from nix_seed.trust.sign import KeyKind, KeySigner, Signer, write_key_pair
 from support.certificates import malformed_certificates
 from support.registries import needs

@@ -16,7 +16,6 @@ from hypothesis import given, strategies as st
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE
-from nix_seed.logs.rules.signer import CertificateIdentity
 from nix_seed.trust.rules.claims import Discount, too_few_logs, untimely
 from nix_seed.trust.rules.policy import Attribute, Builder, Policy
 from nix_seed.trust.rules.policy_change import (
@@ -28,6 +27,7 @@ from nix_seed.trust.rules.policy_checks import find_lines, policy_warnings
 from nix_seed.trust.rules.policy_file import parse_policy
 from nix_seed.trust.rules.policy_template import PolicyTemplate
 from nix_seed.trust.rules.quorum import independent_builders
+from nix_seed.trust.rules.signer import CertificateIdentity
 from nix_seed.trust.sign import KeySigner
 from support.trust import World
 

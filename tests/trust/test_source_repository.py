@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 from nix_seed.core.errors import InputError
-from nix_seed.logs.rules.signer import CertificateIdentity
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.trust.rules.policy_file import parse_policy
+from nix_seed.trust.rules.signer import CertificateIdentity
 
 ISSUER = "https://token.actions.githubusercontent.com"
 WORKFLOW = "https://github.com/0compute/nix-seed/.github/workflows/seed.yml@refs/tags/v1"

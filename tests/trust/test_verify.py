@@ -30,15 +30,14 @@ from nix_seed.logs.rules.entry import (
     TrustedLog,
     evaluate_entries,
     logged_signature,
-    verifier_of,
 )
-from nix_seed.logs.rules.signer import PublicKey
 from nix_seed.trust.rules.bundle import (
     Expected,
     Ground,
     Trust,
     Verdict,
 )
+from nix_seed.trust.rules.signer import PublicKey
 from nix_seed.trust.sign import KeySigner
 from support.attestations import IMAGE, predicate, signed
 from support.private_sigstore import ORIGIN, PrivateSigstore, b64, spki
@@ -223,7 +222,7 @@ def accepted(bundle: Any, logs: LogTrust) -> bool:
         return False
     assert verdict.bundle is not None
     material = verdict.bundle.material
-    logged = logged_signature(verdict.bundle.envelope, verifier_of(material, SIGNER.public_key))
+    logged = logged_signature(verdict.bundle.envelope, SIGNER.public_key.verifier(material))
     entries = evaluate_entries(verdict.bundle.tlog_entries, logged, logs)
     return len(entries) > 0 and all(entry.proved for entry in entries)
 

@@ -17,12 +17,12 @@ from nix_seed.core.verdict import Fate
 from nix_seed.formats.intoto.statement import (
     build_statement,
 )
-from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey
 from nix_seed.trust.rules.bundle import (
     Ground,
     Trust,
     Verdict,
 )
+from nix_seed.trust.rules.signer import CertificateIdentity, PublicKey
 from nix_seed.trust.sigstore import SigstoreCheck
 from support.attestations import predicate
 from support.private_sigstore import ISSUER, SUBJECT, PrivateSigstore, b64, key

@@ -29,7 +29,8 @@ from nix_seed.release.verifiers import Verifiers
 from nix_seed.trust.attestations import Attestation, Document, agreement_of
 from nix_seed.trust.rules.bundle import Trust
 from nix_seed.trust.rules.claims import Finding, examine
-from nix_seed.trust.rules.policy import LoggedAt, Policy, PolicyBook, Signer, log_trust, signer_name
+from nix_seed.trust.rules.policy import LoggedAt, Policy, PolicyBook, log_trust, signer_name
+from nix_seed.trust.rules.signer import SignedBy
 
 _Found = TypeVar("_Found")
 
@@ -154,7 +155,7 @@ class BundleJudge:
             shown = (finding.place, f"policy {digest}")
             yield AuditFinding(Kind.PROMOTER, Severity.ALARM, name, reason, shown)
 
-    def _name(self, signer: Signer | None) -> str:
+    def _name(self, signer: SignedBy | None) -> str:
         if signer is None:
             return "someone"
         return self._names.get(signer, signer_name(signer))

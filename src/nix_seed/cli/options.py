@@ -165,7 +165,6 @@ accept_option = option(
 
 def unpacking_cache() -> Path:
     """Return where images are unpacked, to be executed: where nobody else can write."""
-
     usual = cache_directory()
     own = usual if os.environ.get("NIX_SEED_CACHE") else unpack.private_cache(usual)
     if own != usual:
@@ -183,7 +182,6 @@ def state_directory() -> Path:
 
 def locked_image(question: str) -> str:
     """Return the repository that ``seed.lock`` names; ``InputError`` asks *question* without."""
-
     lock = Path(locks.LOCK_NAME)
     if not lock.is_file():
         raise InputError(question, hint="say it: --from host/name, or --from oci:DIR")
@@ -192,7 +190,6 @@ def locked_image(question: str) -> str:
 
 def request_of(options: dict[str, Any]) -> tuple[nix.Nix, requests.Request]:
     """Make of *options*, as ``image_options`` names them, a Nix and a request to it."""
-
     flake, attr = flake_and_attr(options["flake"], options["attr"])
     partitions.check_budget(options["layers"])
     request = requests.Request(
@@ -208,14 +205,12 @@ def request_of(options: dict[str, Any]) -> tuple[nix.Nix, requests.Request]:
 
 def nix_of(options: dict[str, Any]) -> nix.Nix:
     """Return the Nix of the store that ``--store`` names, or the machine's."""
-
     store = options["store"]
     return nix.Nix(store=store.absolute() if store else None)
 
 
 def policy_of(options: dict[str, Any]) -> load.LoadedPolicy:
     """Return the policy that ``--policy`` names, as it is to be believed now."""
-
     return load.load_policy(options["policy_file"])
 
 
@@ -250,7 +245,6 @@ def image_named(text: str) -> registries.AnyReference | None:
     A registry's host has a dot or a port, or is ``localhost``; no reference to a flake begins so,
     and what is a file or directory here is none either.
     """
-
     if text.startswith("oci:"):
         return parse_reference(text)
     host = text.partition("/")[0]
@@ -265,7 +259,6 @@ def open_seed(options: dict[str, Any], nix: nix.Nix, system: str | None = None) 
     One in a registry is pulled into the cache; of an index, *system*'s (default: this machine's).
     A command with ``verify_options`` has it verified first.
     """
-
     if options["image"] is not None:
         stores, reference, system = named_seed(options, system)
         return transfer.open_here(stores, reference, cache_directory() / "images", system)
@@ -327,7 +320,6 @@ jobs_option = option("--jobs N", "Blobs moved at once.", type=click.IntRange(1, 
 
 def stores_of(options: dict[str, Any]) -> registries.Stores:
     """Make of *options*, as ``registry_options`` names them, what opens stores."""
-
     username, given = options["username"], None
     if (username is not None) != options["password_stdin"]:
         raise InputError(
@@ -389,7 +381,6 @@ def trusted(
 
 def commit_named(text: str) -> intoto.Commit:
     """Read *text* as a commit: in full, or as this directory's Git knows it (``HEAD``, a tag)."""
-
     found = text if intoto.is_commit(text) else None
     if found is None and not text.startswith("-"):
         found = checkout.resolve_commit(Path(), text)
@@ -416,7 +407,6 @@ def accepted_licences(given: Sequence[str], policy: Path | None) -> tuple[str, .
 
 def policy_used(options: dict[str, Any], project: Path) -> Path | None:
     """Return the policy that is named, or is *project*'s own; None where there is none."""
-
     path: Path | None = options.get("policy_file")
     if path is None and (project / checkout.DEFAULT_POLICY).is_file():
         return project / checkout.DEFAULT_POLICY

@@ -27,11 +27,10 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, foreig
 from nix_seed.core.files import explained, locked, read_regular, unnamed, write_atomically
 from nix_seed.formats.intoto.statement import Envelope
 from nix_seed.formats.tlog import merkle
-from nix_seed.formats.tlog.entry import HashedRekord, LogEntry, Verifier
+from nix_seed.formats.tlog.entry import HashedRekord, KeyDetails, LogEntry, Verifier
 from nix_seed.formats.tlog.note import Checkpoint, NoteKey, SignedCheckpoint, sign_note
 from nix_seed.logs.log import DirectorySource, TileReader, build_entry, read_key_of_log, read_tile
 from nix_seed.logs.rules.entry import TrustedLog, logged_signature
-from nix_seed.logs.rules.signer import PublicKey
 
 
 class LogKey:
@@ -147,7 +146,7 @@ class EmbeddedLog(TileReader):
         note_key = read_key_of_log(directory / "log.vkey")
         return cls(directory, LogKey.load(directory / "private" / "key.pem", note_key))
 
-    def check_writable(self, _: PublicKey | None = None, /) -> None:
+    def check_writable(self, _: KeyDetails | None = None, /) -> None:
         """Take the log's lock and read it to its end, as whoever appends does."""
         self.append_bodies([])
         if not os.access(self._public, os.W_OK):

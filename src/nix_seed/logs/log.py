@@ -27,7 +27,6 @@ from nix_seed.formats.intoto.statement import Envelope
 from nix_seed.formats.tlog import entry as tlog_entry, merkle
 from nix_seed.formats.tlog.note import NoteKey, SignedCheckpoint, check_signed
 from nix_seed.logs.rules import entry as rules
-from nix_seed.logs.rules.signer import PublicKey
 
 Entry = Mapping[str, Any]
 """A ``TransparencyLogEntry`` as JSON, verbatim as the log gave it (Rekor v1's: as bundles do)."""
@@ -51,10 +50,10 @@ class Log(Historian, Protocol):
     trusted: rules.TrustedLog
     """Its identity and key, by which every answer is verified before it is returned."""
 
-    def check_writable(self, key: PublicKey | None = None, /) -> None:
+    def check_writable(self, key: tlog_entry.KeyDetails | None = None, /) -> None:
         """Raise what ``append`` would, as far as that can be told before there is an entry.
 
-        *key* is the one that will sign; None: one that is not known before.
+        *key* is the kind of the one that will sign; None: it is not known before.
         """
         ...
 

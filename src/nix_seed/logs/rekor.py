@@ -22,7 +22,6 @@ from nix_seed.formats.tlog.merkle import WIDTH, Proof, check_inclusion, leaf_has
 from nix_seed.formats.tlog.note import SignedCheckpoint
 from nix_seed.logs.log import Entry, OneLog, TileReader, TileSource
 from nix_seed.logs.rules.entry import TrustedLog, logged_signature
-from nix_seed.logs.rules.signer import PublicKey
 from nix_seed.registry.errors import Patience, Unreachable, retryable
 from nix_seed.registry.http import Transport
 from nix_seed.registry.rules.http import parse_url
@@ -145,7 +144,7 @@ class RekorV1(OneLog):
         super().__init__(trusted)
         self._http = http or LogHttp(url)
 
-    def check_writable(self, _: PublicKey | None = None, /) -> None:
+    def check_writable(self, _: tlog_entry.KeyDetails | None = None, /) -> None:
         """See that a server answers; every kind of key is taken."""
         self._http.get("api/v1/log", f"asking the log {self.trusted.id}")
 
@@ -286,9 +285,9 @@ class RekorV2(TileReader):
         self._http = http or LogHttp(url)
         super().__init__(trusted, tiles or HttpSource(self._http, "api/v2/"))
 
-    def check_writable(self, key: PublicKey | None = None, /) -> None:
+    def check_writable(self, key: tlog_entry.KeyDetails | None = None, /) -> None:
         """Refuse a *key* that the log does not take, and see that a server answers."""
-        if key is not None and key.algorithm != "ecdsa-p256":
+        if key not in (None, tlog_entry.ECDSA_P256):
             raise self._wrong_kind()
         self._http.get("api/v2/checkpoint", f"asking the log {self.trusted.id}")
 

@@ -11,7 +11,6 @@ from nix_seed.core.errors import InputError, NixSeedError, foreign
 from nix_seed.formats.tlog.entry import ECDSA_P256, HashedRekord, parse_request
 from nix_seed.formats.tlog.merkle import Tile
 from nix_seed.logs.embedded import EmbeddedLog
-from nix_seed.logs.rules.signer import signed_hash
 from nix_seed.registry.rules.http import number
 
 _LARGEST_REQUEST = 1 << 17
@@ -154,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _check_signature(body: HashedRekord) -> None:
     """Raise ``InputError`` unless the entry's signature is its verifier's, as Rekor demands."""
-    good = signed_hash(body.verifier, body.signature, body.digest)
+    good = body.is_signed()
     if good is None or body.verifier.key_details != ECDSA_P256:
         raise InputError("only ECDSA on P-256 with SHA-256 can be verified by its hash")
     if not good:

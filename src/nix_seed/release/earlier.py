@@ -25,7 +25,8 @@ from nix_seed.release.rules.tree import Evidence, Release
 from nix_seed.release.verifiers import Verifiers
 from nix_seed.trust.attestations import Discovered, gather
 from nix_seed.trust.rules.bundle import Expected, Trust, evaluate_bundle
-from nix_seed.trust.rules.policy import Builder, Policy, Signer
+from nix_seed.trust.rules.policy import Builder, Policy
+from nix_seed.trust.rules.signer import SignedBy
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +237,7 @@ def _explained(shown: Discovered, trust: Trust) -> Explained:
     What a builder signed and says badly, or says of something else, is shown all the same: it
     blocks nothing here. An audit, which only tells, explains less (``Gathering``).
     """
-    votes: set[tuple[Signer, Digest]] = set()
+    votes: set[tuple[SignedBy, Digest]] = set()
     for each in shown.attestations:
         verdict = evaluate_bundle(each.text, trust, _ANYTHING, each.place)
         if verdict.signer is not None and verdict.bundle is not None:

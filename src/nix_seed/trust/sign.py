@@ -19,11 +19,12 @@ from nix_seed.core.files import explained, write_new
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.bundle import Bundle, Certificate, PublicKeyHint
 from nix_seed.formats.intoto.statement import Envelope, Signature, pae
+from nix_seed.formats.tlog.entry import Verifier
 from nix_seed.logs.log import AbsentLog, Log
 from nix_seed.logs.open import open_log
-from nix_seed.logs.rules.entry import LogTrust, evaluate_entry, logged_signature, verifier_of
-from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey
+from nix_seed.logs.rules.entry import LogTrust, evaluate_entry, logged_signature
 from nix_seed.trust.rules.policy import Policy
+from nix_seed.trust.rules.signer import PublicKey, SignedBy
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,11 @@ class Signed:
     timestamps: tuple[bytes, ...] = ()
 
     @property
+    def verifier(self) -> Verifier:
+        """What a log records as the verifier of the signature."""
+        return self.key.verifier(self.material)
+
+    @property
     def bundle(self) -> Bundle:
         """The bundle with the log entries the signer brought."""
         return self.logged(self.tlog_entries)
@@ -53,7 +59,7 @@ class Signer(Protocol):
     """Signs payloads, one at a time."""
 
     @property
-    def who(self) -> PublicKey | CertificateIdentity:
+    def who(self) -> SignedBy:
         """Who signs, as a policy names them."""
         ...
 
@@ -222,7 +228,7 @@ def open_logs(policy: Policy, beside: Path, *, spare: bool = False) -> Sequence[
 
 def check_writable_logs(
     logs: Sequence[Log],
-    who: PublicKey | CertificateIdentity,
+    who: SignedBy,
     *,
     needed: int | None = None,
 ) -> None:
@@ -231,7 +237,7 @@ def check_writable_logs(
     for log in logs:
         tell(Stage("log", f"asking the log {log.trusted.id}"))
         try:
-            log.check_writable(who if isinstance(who, PublicKey) else None)
+            log.check_writable(who.details if isinstance(who, PublicKey) else None)
         except CouldNotCheck:
             to_spare -= 1
             if to_spare < 0:
@@ -258,7 +264,7 @@ def log_signed(
             continue
         tell(Stage("log", f"logging to {log.trusted.id}"))
         try:
-            entry = log.append(signed.envelope, verifier_of(signed.material, signed.key))
+            entry = log.append(signed.envelope, signed.verifier)
         except CouldNotCheck as error:
             to_spare -= 1
             if to_spare < 0:
@@ -272,6 +278,6 @@ def log_signed(
 def _entry_in(log: Log, signed: Signed) -> Mapping[str, Any] | None:
     """Return the entry that the signer brought and that is proved to be in *log*, if any."""
     trust = LogTrust((log.trusted,))
-    logged = logged_signature(signed.envelope, verifier_of(signed.material, signed.key))
+    logged = logged_signature(signed.envelope, signed.verifier)
     proved = (entry for entry in signed.tlog_entries if evaluate_entry(entry, logged, trust).proved)
     return next(proved, None)

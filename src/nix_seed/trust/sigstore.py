@@ -23,7 +23,7 @@ from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.bundle import Bundle, Certificate
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE
 from nix_seed.formats.tlog.entry import LogEntry, parse_body
-from nix_seed.logs.rules import signer as signers
+from nix_seed.trust.rules import signer as signers
 from nix_seed.trust.rules.bundle import Ground, Refused, check_log
 from nix_seed.trust.sign import Signed
 

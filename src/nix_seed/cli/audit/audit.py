@@ -70,7 +70,6 @@ audit_options = together(
 
 def question_of(options: dict[str, Any], *, ask: bool) -> audit.AuditQuestion:
     """Return the question that *options*, as ``audit_options`` names them, ask."""
-
     return audit.AuditQuestion(
         copies=tuple(
             parse_reference(each)
@@ -95,7 +94,6 @@ _MOST_RECORDS = 20
 
 def audit_lines(found: reports.AuditReport) -> Iterator[str]:
     """Yield the verdict, what happened and what to do about it, and what was read."""
-
     incidents = reports.incidents_of(found.findings, found.records)
     yield f"verdict: {found.fate.value.upper()}: {reports.verdict_sentence(found, incidents)}"
     for incident in incidents:
@@ -180,7 +178,6 @@ def command(**options: Any) -> None:
 
     Exit 0: nothing is wrong. 1: an alarm: checked, and false. 3: not everything could be checked.
     """
-
     now = datetime.now(UTC)
     state = shared.state_of(options)
     question = question_of(options, ask=not options["offline"])
@@ -193,7 +190,6 @@ def command(**options: Any) -> None:
 
 
 def _write_page(path: Path, found: reports.AuditReport, now: datetime) -> None:
-
     try:
         write_output(path, pages.audit_page(found, now).encode())
     except NixSeedError as error:

@@ -55,7 +55,6 @@ def command(**options: Any) -> None:
     The hook has NIX_SEED_ALARM=<kind of finding> in its environment. It is called once for each
     alarm while that lasts.
     """
-
     seconds, hook = _seconds(options["interval"]), _hook(options["hook"])
     with _stoppable() as stop:
         ended = monitor.monitor(
@@ -71,7 +70,6 @@ def command(**options: Any) -> None:
 
 
 def _audit(options: dict[str, Any]) -> Callable[[], reports.AuditReport]:
-
     state, stores = state_of(options), stores_of(options)
     whole = [options["whole"]]
 
@@ -87,7 +85,6 @@ def _audit(options: dict[str, Any]) -> Callable[[], reports.AuditReport]:
 
 
 def _tell(this: monitor.Round) -> None:
-
     now, report = declared.time_text(datetime.now(UTC)), this.report
     if manner().json:
         records = None if report is None else len(report.records)

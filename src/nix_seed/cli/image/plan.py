@@ -42,7 +42,6 @@ def command(why: str | None, **options: Any) -> None:
     With --base, also what a consumer of that image would have to pull, and which flake input or
     package caused it. Sizes are of unpacked store paths.
     """
-
     nix, request = request_of(options)
     with progress():
         evaluated = requests.evaluate_request(nix, request)
@@ -123,7 +122,6 @@ def _print_fetched_anew(nix: nixes.Nix, evaluation: flakes.Evaluation) -> None:
 
 def _print_built_anew(nix: nixes.Nix, evaluation: flakes.Evaluation) -> None:
     """Say what every new machine compiles though few commits touch it, and how to bake it."""
-
     names = [path.name.removesuffix(".drv") for path in flakes.made_of_manifests(nix, evaluation)]
     if names:
         note(
@@ -135,7 +133,6 @@ def _print_built_anew(nix: nixes.Nix, evaluation: flakes.Evaluation) -> None:
 
 
 def _explain(nix: nixes.Nix, evaluation: flakes.Evaluation, target: str) -> None:
-
     read = nixes.DerivationReader(nix)
     reasons = why.explain(target, evaluation.recipe, evaluation.ownership, read)
     if not reasons:

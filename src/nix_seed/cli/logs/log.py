@@ -44,7 +44,6 @@ def _serve(directory: Path, origin: str | None, host: str, port: int, quiet: boo
     Anyone who reaches the address may append. Several processes may serve and append to one
     directory. DIRECTORY/public may as well be served by any web server, for reading.
     """
-
     log = embedded.EmbeddedLog.create(directory, origin)
     server = servers.LogServer(log, host, port, _ignore if quiet else _report)
     say(f"log:     {log.trusted.origin}")
@@ -110,7 +109,6 @@ def _check(place: str, key: str | None, no_remember: bool) -> None:
     The checkpoint is compared with the last one seen: a log that rolled back, forked or shows
     different trees to different readers is named as such (exit 1).
     """
-
     reader = _reader(place, key)
     state = None if no_remember else logs.CheckpointState(state_directory() / "checkpoints")
     report = logs.check_log(reader, state)
@@ -127,7 +125,6 @@ def _check(place: str, key: str | None, no_remember: bool) -> None:
 
 
 def _reader(place: str, key: str | None) -> logs.TileReader:
-
     if key is not None and "+" not in key:
         with explained(f"reading the key {key}"):
             key = Path(key).read_text("utf-8").strip()

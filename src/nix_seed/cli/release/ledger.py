@@ -102,7 +102,6 @@ def _lacking(found: Mapping[str, Sequence[record.LedgerEntry]]) -> Iterator[str]
 
 
 def _ledgers(options: dict[str, Any]) -> list[verifiers.LedgerReader]:
-
     loaded = shared.policy_of(options)
     source = loaded.policy.repository()
     named = options["places"] or (shared.locked_image("where is the ledger?"),)

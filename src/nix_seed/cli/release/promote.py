@@ -55,7 +55,6 @@ def command(**options: Any) -> None:
     only when enough promoters have signed it are the index and its tags, COMMIT and each --tag,
     published. Doing it again changes nothing, and says so.
     """
-
     commit = shared.commit_named(options["commit"])
     loaded = shared.policy_of(options)
     stores = shared.stores_of(options)

@@ -82,7 +82,6 @@ def _prepare(
     target: registries.AnyReference, options: dict[str, Any]
 ) -> tuple[SourceTree, Attester]:
     """Refuse, before anything is built, all that can be known to fail after it."""
-
     if target.tag is None or target.digest is not None:
         raise InputError(f"{target} is no tag to publish to", hint=f"such as {target}:seed")
     if target.tag == "latest" or intoto.is_commit(target.tag):
@@ -105,7 +104,6 @@ def _check_alone(stores: registries.Stores, named: registries.AnyReference, kind
 
     One builder's word on both would be two words on one commit.
     """
-
     if registries.is_to_be_made(named) or registries.find(stores, named) is None:
         return
     there = inspect.inspect(stores, named)
@@ -117,7 +115,6 @@ def _check_alone(stores: registries.Stores, named: registries.AnyReference, kind
 
 
 def _name(pushed: pushes.Pushed, reference: str, options: dict[str, Any]) -> Sequence[str]:
-
     repository, target = repository_of(options, reference)
     tags = (*requests.tags_of(pushed.built.plan.evaluated), *filter(None, (target.tag,)))
     return requests.name_image(repository, target.at(pushed.built.digest), tags)

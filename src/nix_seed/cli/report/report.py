@@ -48,7 +48,6 @@ def command(**options: Any) -> None:
     says so. The page is no check: exit 0 means that it was written; `nix-seed verify` answers with
     its exit code.
     """
-
     options["policy_file"] = shared.policy_used(options, Path())
     _check(options)
     with progress(quiet=False):
@@ -73,7 +72,6 @@ def _check(options: dict[str, Any]) -> None:
 
 
 def _request(options: dict[str, Any]) -> reports.ReportRequest:
-
     policy, base = options["policy_file"], options["base"]
     flake, attr = shared.flake_and_attr(options["flake"] or ".", options["attr"])
     return reports.ReportRequest(

@@ -42,7 +42,6 @@ def command(**options: Any) -> None:
     Binaries that are executed and were not built; fetched and added files that hold machine code;
     other sources; impure derivations; what was substituted, and with whose signature.
     """
-
     policy = None if options["policy"] is None else _policy(options["policy"])
     nix = shared.nix_of(options)
     with progress():
@@ -60,7 +59,6 @@ def command(**options: Any) -> None:
 
 def _policy(text: str) -> policies.RootsPolicy:
     """Read rules, or the file of them."""
-
     path = Path(text)
     if not path.is_file() and path.suffix != ".toml":
         return policies.RootsPolicy.parse(text)
@@ -71,7 +69,6 @@ def _policy(text: str) -> policies.RootsPolicy:
 
 
 def _roots(nix: nix.Nix, options: dict[str, Any]) -> tuple[origins.Roots, tuple[StorePath, ...]]:
-
     what = options["what"]
     tell(Stage("evaluate", f"reading {what}"))
     reference = shared.image_named(what)

@@ -102,14 +102,12 @@ def _check(what: str, is_flake: bool, options: dict[str, Any]) -> None:
 
 
 def _opened(reference: registries.AnyReference, options: dict[str, Any]) -> images.SeedImage:
-
     return images.open_seed_image(
         shared.stores_of(options), reference, options["system"] or current_system()
     )
 
 
 def _of_image(image: images.SeedImage, form: sbom.Format, options: dict[str, Any]) -> bytes:
-
     if options["attached"] or options["attached_digest"]:
         wanted = options["attached_digest"]
         return sbom.find_attached(image, form, Digest.parse(wanted) if wanted else None).text
@@ -127,7 +125,6 @@ def _of_image(image: images.SeedImage, form: sbom.Format, options: dict[str, Any
 
 def _offer(image: images.SeedImage, form: sbom.Format) -> None:
     """Tell of what is attached, which may say more than the image itself can."""
-
     try:
         count = len(sbom.list_attached(image, form))
     except NixSeedError:
@@ -141,7 +138,6 @@ def _offer(image: images.SeedImage, form: sbom.Format) -> None:
 
 
 def _of_flake(what: str, form: sbom.Format, options: dict[str, Any]) -> bytes:
-
     flake, attr = shared.flake_and_attr(what, options["attr"])
     request = requests.Request(flake, options["kind"], attr=attr, system=options["system"])
     nix = shared.nix_of(options)
@@ -165,6 +161,5 @@ def _with_licences(
     attr: str | None,
     form: sbom.Format,
 ) -> bytes:
-
     licences = sbom.licences_of_image(nix, image, evaluation, attr)
     return sbom.write_sbom(sbom.sbom_of(image, nix, licences), form)

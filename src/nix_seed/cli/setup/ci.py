@@ -63,7 +63,6 @@ def _setup(*, only: bool) -> None:
 
     The output ``seconds`` is what setting up nix-seed itself took, empty where it was there.
     """
-
     ci_machine.tell_machine(only=only)
 
 
@@ -83,7 +82,6 @@ def _seed(**options: Any) -> None:
     With SEED_REGISTRY_TOKEN, and for an event that may publish, it is built, pushed and attested,
     unless it is there already. Otherwise it is built, unless it is there already.
     """
-
     ci_seed.seed(options)
 
 
@@ -105,7 +103,6 @@ def _use(**options: Any) -> None:
     once, and the store is filled behind them. Where there is no seed yet, it is said, and Nix
     fetches and builds as ever.
     """
-
     ci_use.use(options)
 
 
@@ -115,7 +112,6 @@ def _served() -> None:
 
     A job's last step runs it: an action of this kind has no step of its own at the end.
     """
-
     ci_served.tell_served()
 
 
@@ -133,7 +129,6 @@ def _promote(**options: Any) -> None:
     Where there is a policy with promoters, the commit is promoted by it, and the index published
     only then. Jobs of events that may not publish end here, with a notice.
     """
-
     ci_promote.promote(options)
 
 
@@ -142,6 +137,5 @@ def _promote(**options: Any) -> None:
 @click.option("--root", type=DIRECTORY, default="/")
 def _store(user: int, root: Path) -> None:
     """Make an empty /nix that belongs to USER, a number; what ``ci use`` runs as root."""
-
     ci_host.make_store_for(user, root)
     say("{}")

@@ -131,7 +131,6 @@ class CiJob:
     @property
     def github(self) -> forges.GitHubStore | None:
         """GitHub's store of attestations, where this job was given a token for it."""
-
         token = self._secrets.get("SEED_ATTESTATIONS_TOKEN")
         if self.host.kind != "github" or not token:
             return None
@@ -176,7 +175,6 @@ class CiJob:
         raise InputError(f"signing is {signing!r}, not keyless, key or none")
 
     def _keyless_signer(self) -> sign.Signer:
-
         kind = self.host.kind
         asked = "SIGSTORE_ID_TOKEN" if kind == "gitlab" else "ACTIONS_ID_TOKEN_REQUEST_URL"
         if kind != "other" and not self._secrets.get(asked):

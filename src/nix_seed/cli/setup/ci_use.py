@@ -114,7 +114,6 @@ def fill(
 
     *found* is its manifest, where that is here already.
     """
-
     options, project = job.options, job.flake
     outputs, accepted = parse_list(options["for"]), parse_names(options["accept_licence"])
     lazy = not (outputs or parse_switch(options["eager"] or "false", "eager"))
@@ -166,7 +165,6 @@ def _mounted_by_root(
 
 
 def _by_root(job: CiJob, arguments: list[str]) -> hydrate.Hydrated:
-
     ca_file = job.options["ca_file"]
     arguments += [f"--ca-file={ca_file}"] if ca_file else []
     arguments += ["--username", job.user, "--password-stdin"] if job.token else []

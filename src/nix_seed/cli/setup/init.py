@@ -66,7 +66,6 @@ def command(directory: Path, yes: bool, dry_run: bool, **options: Any) -> None:
     Seeds need nothing in flake.nix, which is never written; --flake shows what to add to it, to set
     options.
     """
-
     request = _request(directory, options)
     with progress(quiet=True):
         plan = init.plan_init(request, nix.Nix(), datetime.now(UTC))
@@ -89,7 +88,6 @@ def command(directory: Path, yes: bool, dry_run: bool, **options: Any) -> None:
 
 
 def _request(directory: Path, options: dict[str, Any]) -> init.InitRequest:
-
     return init.InitRequest(
         directory=directory,
         ref=options["ref"] or f"v{__version__}",

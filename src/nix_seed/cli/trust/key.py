@@ -16,8 +16,8 @@ from nix_seed.core.words import members
 
 with lazily():
     from nix_seed.flake import checkout
-    from nix_seed.logs.rules import signer as signers
     from nix_seed.trust import sign
+    from nix_seed.trust.rules import signer as signers
 
 
 PASSPHRASE = "NIX_SEED_KEY_PASSPHRASE"
@@ -47,7 +47,6 @@ def generate(file: Path, algorithm: str) -> None:
 
     Neither is ever overwritten. The private key is encrypted if NIX_SEED_KEY_PASSPHRASE is set.
     """
-
     passphrase = os.environ.get(PASSPHRASE)
     signer = sign.KeySigner.generate("ed25519" if algorithm == "ed25519" else "ecdsa-p256")
     public = sign.write_key_pair(signer, file, passphrase)
@@ -70,7 +69,6 @@ def generate(file: Path, algorithm: str) -> None:
 
 def _warn_of_git(file: Path) -> None:
     """Warn where ``git add`` would publish the key; whoever has no Git needs no warning."""
-
     try:
         tree = checkout.seen_by_git(file)
     except CouldNotCheck:
@@ -99,7 +97,6 @@ def show(file: Path) -> None:
 
 
 def _public_key(file: Path) -> signers.PublicKey:
-
     text = sign.read_key_file(file)
     if b"PUBLIC KEY" in text:
         return signers.PublicKey.from_pem(text, str(file))

@@ -14,12 +14,11 @@ from nix_seed.release.attester import Attester, builder_of
 
 with lazily():
     from nix_seed.flake import checkout
-    from nix_seed.logs.rules import signer as signers
     from nix_seed.release import load
     from nix_seed.sbom import sbom
     from nix_seed.setup.rules import ci_inputs
     from nix_seed.trust import sign, sigstore as keyless
-    from nix_seed.trust.rules import policy as policies
+    from nix_seed.trust.rules import policy as policies, signer as signers
 
 
 def signer_of(key: Path | None, sigstore: Path | None = None) -> sign.Signer:
@@ -40,7 +39,6 @@ def attester_of(
 
     Without a *policy_file* it is the one in this directory, if there is one.
     """
-
     if policy_file is None and not checkout.DEFAULT_POLICY.is_file():
         return Attester(builder_of(None, signer, given), signer, sboms=sboms)
     loaded = load.load_policy(policy_file or checkout.DEFAULT_POLICY)
@@ -56,7 +54,6 @@ def why_stranger(
 
     A key is a secret that somebody gave the job: one that the policy does not know is a mistake.
     """
-
     known = [each.signer for each in policy.builders]
     known += [each.signer for each in policy.promoters]
     if not isinstance(signer.who, signers.CertificateIdentity):

@@ -21,10 +21,15 @@ from nix_seed.trust.rules.policy_template import PolicyTemplate
 with lazily():
     from nix_seed.formats.intoto import statement as intoto
     from nix_seed.logs import embedded, log as logs
-    from nix_seed.logs.rules import signer as signers
     from nix_seed.release import load
     from nix_seed.trust import sign
-    from nix_seed.trust.rules import policy as policies, policy_change, policy_checks, policy_file
+    from nix_seed.trust.rules import (
+        policy as policies,
+        policy_change,
+        policy_checks,
+        policy_file,
+        signer as keys,
+    )
 
 
 _OUTPUTS = {
@@ -45,7 +50,6 @@ def command() -> None:
 @json_option
 def _check(file: Path) -> None:
     """Read FILE (trust.toml) as verify does; exit 2, naming the line, if that would refuse it."""
-
     now = datetime.now(UTC)
     policy = load.load_policy(file, now).policy
     warnings = list(policy_checks.policy_warnings(policy, now))
@@ -63,7 +67,6 @@ def _check(file: Path) -> None:
 @json_option
 def _show(file: Path) -> None:
     """Show what FILE (trust.toml) demands."""
-
     policy = load.load_policy(file).policy
     answer(_json(policy), _lines(policy))
 
@@ -101,7 +104,6 @@ def _init(
     log_place: Path | None,
 ) -> None:
     """Write FILE (trust.toml), commented, to begin with. It never overwrites one."""
-
     if file.exists():  # before a log is made
         raise InputError(f"{file} exists already", hint="edit it, or name another")
     if not repository and not keys:
@@ -141,7 +143,6 @@ def _diff(old: Path, new: Path, signatures: Sequence[Path]) -> None:
 
     Exit 1 if it did not: whoever trusts OLD has no reason to trust NEW.
     """
-
     now = datetime.now(UTC)
     before, after = load.load_policy(old, now), load.load_policy(new, now)
     change = policy_change.evaluate_change(
@@ -173,7 +174,6 @@ def _log_option(directory: Path, beside: Path) -> tuple[str, str]:
     The place is as seen from the directory *beside*, which the policy lies in: it names no path of
     this machine.
     """
-
     if not directory.exists():
         embedded.EmbeddedLog.create(directory)
     place = os.path.relpath(directory.resolve(), beside.resolve())
@@ -181,7 +181,6 @@ def _log_option(directory: Path, beside: Path) -> tuple[str, str]:
 
 
 def _json(policy: policies.Policy) -> dict[str, Any]:
-
     quorum = members(
         policy.quorum, "threshold", "distinct", "logs", "witnesses", promotersWanted="promoters"
     )
@@ -210,7 +209,6 @@ def _json(policy: policies.Policy) -> dict[str, Any]:
 
 
 def _lines(policy: policies.Policy) -> Iterator[str]:
-
     quorum = policy.quorum
     yield f"epoch {policy.epoch}, until {policy.expires:%Y-%m-%d %H:%M} UTC, {policy.digest}"
     apart = f", distinct in {' and '.join(quorum.distinct)}" if quorum.distinct else ""
@@ -233,7 +231,6 @@ def _lines(policy: policies.Policy) -> Iterator[str]:
 
 
 def _builder_lines(builder: policies.Builder) -> Iterator[str]:
-
     where = [each for each in (builder.operator, builder.provider, builder.jurisdiction) if each]
     yield f"  {builder.id:12} {policies.signer_name(builder.signer)}"
     about = [", ".join(where)] if where else []
@@ -282,7 +279,6 @@ def _next(old: Path, output: Path | None, **options: Any) -> None:
 
     Comments and order stay. What was released by OLD goes on to stand.
     """
-
     if bool(options["revoked"]) != (options["at"] is not None):
         raise InputError(
             "--revoke and --at go together",
@@ -331,7 +327,6 @@ def _next(old: Path, output: Path | None, **options: Any) -> None:
 @json_option
 def _add_builder(builder: str, file: Path, **options: Any) -> None:
     """Add the builder ID to a policy, after those there are; comments and order stay."""
-
     if (options["key"] is None) == (options["subject"] is None):
         raise InputError(
             f"how does {builder} sign?", hint="give --key FILE, or --issuer URL and --subject TEXT"
@@ -386,7 +381,6 @@ def _sign(old: Path, new: Path, key: Path | None, output: Path | None) -> None:
 
     OLD says who may: its promoters, or its builders where it has none.
     """
-
     before = load.load_policy_of_then(old).policy
     after = load.load_policy(new).policy
     policy_change.check_step(before, after)
@@ -406,8 +400,7 @@ def _sign(old: Path, new: Path, key: Path | None, output: Path | None) -> None:
 
 def _read_public_key(path: Path) -> str:
     """Return the PEM of the public key in the file *path*."""
-
-    return signers.PublicKey.from_pem(sign.read_key_file(path), str(path)).pem.decode()
+    return keys.PublicKey.from_pem(sign.read_key_file(path), str(path)).pem.decode()
 
 
 def _moment(option: str, text: str | None, now: datetime) -> datetime:

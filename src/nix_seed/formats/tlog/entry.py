@@ -15,9 +15,14 @@ from dataclasses import field
 from textwrap import wrap
 from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Self
 
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+
 from nix_seed.core import canonical_json
 from nix_seed.core.declared import Codec, Declared, HexHash, SomeBytes, at, bytes_of, to_base64
-from nix_seed.core.errors import InputError
+from nix_seed.core.errors import InputError, foreign
 from nix_seed.core.values import dataclass
 from nix_seed.formats.tlog.merkle import HASH_SIZE
 from nix_seed.formats.tlog.note import SignedCheckpoint
@@ -237,6 +242,26 @@ class HashedRekord(_Body):
         if self.digest != logged.pae_digest:
             return "its digest is of other signed bytes"
         return _differs([(self.signature, self.verifier)], logged)
+
+    def is_signed(self) -> bool | None:
+        """Whether the signature is the verifier's; None for keys that sign no bare hash.
+
+        ``InputError`` for what is neither a public key nor a certificate.
+        """
+        failed = "the verifier is neither a public key nor a certificate"
+        with foreign(failed, as_=InputError, quoted=False):
+            if self.verifier.certificate is not None:
+                key: object = x509.load_der_x509_certificate(self.verifier.der).public_key()
+            else:
+                key = serialization.load_der_public_key(self.verifier.der)
+        if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
+            return None
+        try:
+            hashed = ec.ECDSA(utils.Prehashed(hashes.SHA256()))
+            key.verify(self.signature, self.digest, hashed)
+        except InvalidSignature:
+            return False
+        return True
 
 
 class _SignatureV002(NamedTuple):

@@ -19,20 +19,9 @@ from typing import Any, Literal
 
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.values import dataclass
-from nix_seed.formats.intoto.bundle import Certificate, PublicKeyHint
 from nix_seed.formats.intoto.statement import Envelope
 from nix_seed.formats.tlog import entry as tlog_entry, merkle
 from nix_seed.formats.tlog.note import Checkpoint, NoteKey, SignedCheckpoint
-from nix_seed.logs.rules.signer import PublicKey
-
-
-def verifier_of(material: PublicKeyHint | Certificate, key: PublicKey) -> tlog_entry.Verifier:
-    """Return what a log records as the verifier: the certificate, or *key* where there is none."""
-    ecdsa = key.algorithm == "ecdsa-p256"
-    details: tlog_entry.KeyDetails = tlog_entry.ECDSA_P256 if ecdsa else "PKIX_ED25519"
-    if isinstance(material, Certificate):
-        return tlog_entry.Verifier(None, material.der, details)
-    return tlog_entry.Verifier(key.der, None, details)
 
 
 def logged_signature(

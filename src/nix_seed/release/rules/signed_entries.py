@@ -12,9 +12,9 @@ from nix_seed.core.words import shortened
 from nix_seed.formats.intoto.promotion import Unverified
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.tlog.entry import DsseV002, HashedRekord, LogBody, Verifier, parse_body
-from nix_seed.logs.rules.signer import PublicKey, read_identity, signed_hash
 from nix_seed.release.rules.answer import AuditFinding, Kind
-from nix_seed.trust.rules.policy import Policy, Promoter, Signer
+from nix_seed.trust.rules.policy import Policy, Promoter
+from nix_seed.trust.rules.signer import PublicKey, SignedBy, read_identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class PromoterEntry:
     index: int
     leaf_hash: Digest
     promoter: str
-    signer: Signer
+    signer: SignedBy
     signed: Digest | None
     payload: Digest | None
     genuine: bool | None
@@ -47,7 +47,7 @@ class Explained:
 
     signed: set[Digest] = field(default_factory=set)
     payloads: set[Digest] = field(default_factory=set)
-    votes: set[tuple[Signer, Digest]] = field(default_factory=set)
+    votes: set[tuple[SignedBy, Digest]] = field(default_factory=set)
 
     def add(self, found: Unverified) -> None:
         """Remember that the envelope *found* was."""
@@ -191,7 +191,7 @@ def _verifiers(body: LogBody) -> list[Verifier]:
 
 def _genuine(body: HashedRekord) -> bool | None:
     try:
-        return signed_hash(body.verifier, body.signature, body.digest)
+        return body.is_signed()
     except InputError:
         return False
 

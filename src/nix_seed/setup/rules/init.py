@@ -16,9 +16,9 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.core.safe_text import split_address
 from nix_seed.core.values import dataclass
-from nix_seed.logs.rules.signer import CertificateIdentity
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.trust.rules.policy_template import Workflow
+from nix_seed.trust.rules.signer import CertificateIdentity
 
 ForgeKind = Literal["github", "gitlab"]
 OURS: Final = "0compute/nix-seed"

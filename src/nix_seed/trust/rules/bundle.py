@@ -21,9 +21,7 @@ from nix_seed.core.verdict import Fate
 from nix_seed.formats.intoto import statement as intoto
 from nix_seed.formats.intoto.bundle import LARGEST_BUNDLE, Bundle, Certificate
 from nix_seed.logs.rules.entry import LogTrust, check_of_keys
-from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey, check_no_root, read_identity
-
-SignedBy = PublicKey | CertificateIdentity
+from nix_seed.trust.rules.signer import CertificateIdentity, PublicKey, SignedBy, read_certificate
 
 
 class Ground(StrEnum):
@@ -194,9 +192,7 @@ def _certified(
 ) -> CertificateIdentity:
     """Check signature, identity and at last, by *trust*, the certificate itself."""
     with _refused(Ground.CERTIFICATE):
-        key = PublicKey.of_certificate(certificate.der, f"{label}, certificate")
-        identity = read_identity(certificate.der, f"{label}, certificate")
-        check_no_root(certificate.chain, f"{label}, certificate chain")
+        key, identity = read_certificate(certificate, label)
     if not key.verifies(signature, signed):
         raise Refused(
             Ground.SIGNATURE, f"{label}: the signature is not that of its certificate's key"

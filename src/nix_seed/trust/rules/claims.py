@@ -26,11 +26,11 @@ from nix_seed.trust.rules.policy import (
     Builder,
     LogFindings,
     Policy,
-    Signer,
     judge_logs,
     log_trust,
     signer_name,
 )
+from nix_seed.trust.rules.signer import SignedBy
 
 
 class Standing(StrEnum):
@@ -68,7 +68,7 @@ class Claim:
     """
 
     name: str
-    signer: Signer
+    signer: SignedBy
     predicate: BuildPredicate
     logs: frozenset[str] = frozenset()
     time: datetime | None = None
@@ -93,7 +93,7 @@ class JudgedClaim:
 def judge_claim(
     claim: Claim,
     policy: Policy,
-    builders: Mapping[Signer, Builder],
+    builders: Mapping[SignedBy, Builder],
     asked: Agreement,
     now: datetime,
 ) -> JudgedClaim:
@@ -270,7 +270,7 @@ class SignedEnvelope:
     existed, None if none is.
     """
 
-    signer: Signer
+    signer: SignedBy
     findings: tuple[Finding, ...]
     logs: frozenset[str]
     time: datetime | None
@@ -280,7 +280,7 @@ def envelopes_of(
     findings: Iterable[Finding], policy: Policy, distrusted: Container[str] = ()
 ) -> Iterator[SignedEnvelope]:
     """Yield what verified *findings* are over, in their order; *distrusted* logs prove nothing."""
-    gathered: dict[tuple[Signer, bytes], list[Finding]] = {}
+    gathered: dict[tuple[SignedBy, bytes], list[Finding]] = {}
     for finding in findings:
         verdict = finding.verdict
         if verdict.statement is None or verdict.signer is None or verdict.bundle is None:

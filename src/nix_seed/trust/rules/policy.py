@@ -20,16 +20,11 @@ from nix_seed.formats.intoto.bundle import Bundle, Certificate
 from nix_seed.formats.tlog.entry import LoggedSignature
 from nix_seed.formats.tlog.note import SignedCheckpoint
 from nix_seed.logs.rules import entry
-from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey
-from nix_seed.trust.rules.bundle import SignedBy
+from nix_seed.trust.rules.signer import CertificateIdentity, PublicKey, SignedBy
 
 Attribute = Literal["operator", "provider", "jurisdiction"]
 LogKind = Literal["tiles", "rekor-v2", "rekor-v1"]
 OutputsRule = Literal["own", "quorum", "none"]
-
-
-Signer = PublicKey | CertificateIdentity
-"""Who signs: the holder of a key, or whom an OIDC issuer vouches for; both compared exactly."""
 
 
 def same_name(text: str) -> str:
@@ -41,12 +36,12 @@ def same_name(text: str) -> str:
     return " ".join(normalize("NFKC", seen.casefold()).split())
 
 
-def signer_name(signer: Signer) -> str:
+def signer_name(signer: SignedBy) -> str:
     """Return how people are shown *signer*."""
     return f"key {signer.fingerprint}" if isinstance(signer, PublicKey) else str(signer)
 
 
-def is_signer(trusted: Signer, actual: Signer) -> bool:
+def is_signer(trusted: SignedBy, actual: SignedBy) -> bool:
     """Whether *trusted*, as a policy names it, is the *actual* one."""
     if isinstance(trusted, CertificateIdentity) and isinstance(actual, CertificateIdentity):
         return trusted.admits(actual)
@@ -58,7 +53,7 @@ class Builder:
     """A builder whose word counts for *systems*, from *not_before* until *revoked_at*."""
 
     id: str
-    signer: Signer
+    signer: SignedBy
     systems: frozenset[str]
     operator: str | None
     provider: str | None
@@ -97,7 +92,7 @@ class Promoter:
     """Who may promote a release, or sign the next policy."""
 
     id: str
-    signer: Signer
+    signer: SignedBy
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +238,7 @@ def _logged(bundle: Bundle, signer: SignedBy, label: str) -> LoggedSignature:
         key = signer
     else:
         raise ValueError(f"{label} has no certificate, and yet an identity signed it")
-    return entry.logged_signature(bundle.envelope, entry.verifier_of(material, key))
+    return entry.logged_signature(bundle.envelope, key.verifier(material))
 
 
 def _times(results: Sequence[entry.EntryResult], witnesses: int) -> Iterator[tuple[str, datetime]]:

@@ -19,10 +19,10 @@ from tomlkit.items import AoT, Array, Item, Table, Whitespace
 from nix_seed.core.errors import InputError, foreign
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.statement import Statement, Subject
-from nix_seed.logs.rules.signer import PublicKey
 from nix_seed.trust.rules.bundle import BundleCheck, Expected, Trust, Verdict, evaluate_bundle
-from nix_seed.trust.rules.policy import Policy, Signer, is_signer, signer_name
+from nix_seed.trust.rules.policy import Policy, is_signer, signer_name
 from nix_seed.trust.rules.quorum import independent_builders
+from nix_seed.trust.rules.signer import PublicKey, SignedBy
 
 PREDICATE_TYPE: Final = "urn:nix-seed:policy:v1"
 
@@ -56,7 +56,7 @@ def check_step(old: Policy, new: Policy) -> None:
         )
 
 
-def voter_of(old: Policy, who: Signer) -> str:
+def voter_of(old: Policy, who: SignedBy) -> str:
     """Return the id of *who* signs, by *old*; ``InputError`` for a signature that counts not."""
     voters = old.promoters or old.builders
     for each in voters:

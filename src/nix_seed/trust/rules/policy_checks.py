@@ -20,9 +20,9 @@ from nix_seed.core.errors import InputError
 from nix_seed.core.values import dataclass
 from nix_seed.core.words import in_utc, plural
 from nix_seed.formats.tlog.note import NoteKey
-from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey
-from nix_seed.trust.rules.policy import Builder, Policy, Signer, same_name, signer_name
+from nix_seed.trust.rules.policy import Builder, Policy, same_name, signer_name
 from nix_seed.trust.rules.quorum import independent_builders
+from nix_seed.trust.rules.signer import CertificateIdentity, PublicKey, SignedBy
 
 # Beyond 2^53 numbers would not survive JSON, in which digests and signatures are passed on.
 LARGEST_NUMBER: Final = 1 << 53
@@ -337,7 +337,7 @@ def policy_warnings(policy: Policy, now: datetime) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _check_signers(root: Section, key: str, signers: Sequence[Signer]) -> None:
+def _check_signers(root: Section, key: str, signers: Sequence[SignedBy]) -> None:
     _check_unique(
         root,
         key,
@@ -349,7 +349,7 @@ def _check_signers(root: Section, key: str, signers: Sequence[Signer]) -> None:
     _check_overlap(root, key, signers)
 
 
-def _same_signer(signer: Signer) -> Hashable:
+def _same_signer(signer: SignedBy) -> Hashable:
     """Fold what may be one signer written twice: verification itself compares exactly."""
     if isinstance(signer, PublicKey):
         return signer
@@ -360,7 +360,7 @@ def _name(signer: CertificateIdentity) -> tuple[str, str]:
     return signer.issuer.rstrip("/").casefold(), signer.subject.casefold()
 
 
-def _check_overlap(root: Section, key: str, signers: Sequence[Signer]) -> None:
+def _check_overlap(root: Section, key: str, signers: Sequence[SignedBy]) -> None:
     """Refuse who is trusted for every repository, and once more for one of them."""
     anywhere = {_name(each) for each in _certified(signers) if not each.repository}
     for number, each in enumerate(signers):
@@ -371,7 +371,7 @@ def _check_overlap(root: Section, key: str, signers: Sequence[Signer]) -> None:
         )
 
 
-def _certified(signers: Sequence[Signer]) -> list[CertificateIdentity]:
+def _certified(signers: Sequence[SignedBy]) -> list[CertificateIdentity]:
     return [each for each in signers if not isinstance(each, PublicKey)]
 
 

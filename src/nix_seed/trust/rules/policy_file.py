@@ -23,9 +23,9 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.core.safe_text import split_address
 from nix_seed.formats.tlog.note import NoteKey
-from nix_seed.logs.rules.signer import CertificateIdentity, PublicKey
 from nix_seed.trust.rules import policy as policies
 from nix_seed.trust.rules.policy_checks import Section, check_policy, read_sections
+from nix_seed.trust.rules.signer import CertificateIdentity, PublicKey, SignedBy
 
 VERSION: Final = 1
 _ACCEPTS: Final = (
@@ -157,7 +157,7 @@ def _builder(section: Section, systems: tuple[str, ...]) -> policies.Builder:
     )
 
 
-def _signer(section: Section) -> policies.Signer:
+def _signer(section: Section) -> SignedBy:
     issuer, subject = section.optional("issuer", str), section.optional("subject", str)
     key = section.optional("key", str)
     if (issuer is None) != (subject is None) or (issuer is None) == (key is None):

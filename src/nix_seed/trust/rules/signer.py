@@ -19,11 +19,11 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from nix_seed.core.errors import InputError, foreign
 from nix_seed.core.values import dataclass
-from nix_seed.formats.tlog.entry import Verifier
+from nix_seed.formats.intoto.bundle import Certificate, PublicKeyHint
+from nix_seed.formats.tlog.entry import ECDSA_P256, KeyDetails, Verifier
 from nix_seed.formats.tlog.note import is_small_order
 
 _ISSUER_V2: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
@@ -150,6 +150,17 @@ def _utf8_string(der: bytes) -> str:
     return der[head:].decode()
 
 
+def read_certificate(held: Certificate, label: str) -> tuple[PublicKey, CertificateIdentity]:
+    """Return the key and the identity of a bundle's certificate; neither is judged.
+
+    ``InputError`` for what ``read_identity`` and ``check_no_root`` refuse.
+    """
+    key = PublicKey.of_certificate(held.der, f"{label}, certificate")
+    identity = read_identity(held.der, f"{label}, certificate")
+    check_no_root(held.chain, f"{label}, certificate chain")
+    return key, identity
+
+
 _Loaded = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 _KINDS = "ECDSA on P-256 or P-384 and Ed25519"
 _HASHES = {"secp256r1": hashes.SHA256(), "secp384r1": hashes.SHA384()}
@@ -226,6 +237,17 @@ class PublicKey:
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
 
+    def verifier(self, material: PublicKeyHint | Certificate) -> Verifier:
+        """Return what a log records as the verifier: a certificate, or this key without one."""
+        if isinstance(material, Certificate):
+            return Verifier(None, material.der, self.details)
+        return Verifier(self.der, None, self.details)
+
+    @property
+    def details(self) -> KeyDetails:
+        """The kind of its signatures, as logs name them."""
+        return ECDSA_P256 if self.algorithm == "ecdsa-p256" else "PKIX_ED25519"
+
     def verifies(self, signature: bytes, data: bytes) -> bool:
         """Whether *signature* is this key's over *data* (ECDSA: over its hash, in DER)."""
         try:
@@ -238,21 +260,5 @@ class PublicKey:
         return True
 
 
-def signed_hash(verifier: Verifier, signature: bytes, digest: bytes) -> bool | None:
-    """Whether *verifier* made *signature* over the SHA-256 *digest*; None for keys that sign none.
-
-    ``InputError`` for what is neither a public key nor a certificate.
-    """
-    failed = "the verifier is neither a public key nor a certificate"
-    with foreign(failed, as_=InputError, quoted=False):
-        if verifier.certificate is not None:
-            key: object = x509.load_der_x509_certificate(verifier.der).public_key()
-        else:
-            key = serialization.load_der_public_key(verifier.der)
-    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
-        return None
-    try:
-        key.verify(signature, digest, ec.ECDSA(Prehashed(hashes.SHA256())))
-    except InvalidSignature:
-        return False
-    return True
+SignedBy = PublicKey | CertificateIdentity
+"""Who signs: the holder of a key, or whom an OIDC issuer vouches for; both compared exactly."""
