@@ -56,12 +56,7 @@ def evaluate_flake(
     system = system or current_system()
     name = attr or DEFAULT_ATTR[kind]
     metadata = nix.metadata(flake)
-    arguments = {
-        "system": system,
-        "kind": kind,
-        "attr": name,
-        "required": attr is not None,
-    }
+    arguments = {"system": system, "kind": kind, "attr": name, "required": attr is not None}
     doing = f"evaluating {flake} for {system}"
     with (
         of_checkout(flake),
@@ -79,14 +74,7 @@ def evaluate_flake(
         twin = beside.submit(evaluate_twin, ours, metadata, arguments)
         otherwise = beside.submit(evaluate_otherwise, ours, metadata, arguments)
         answer, needs = outlined.result()
-        if "problem" in answer:
-            raise _problem(answer, flake, kind, name, system)
-        outline = Outline.from_json(answer["outline"])
-        if outline.system != system:
-            raise InputError(
-                f"{name} of {flake} is for {outline.system}, not for {system}",
-                hint=f"ask for it with --system {outline.system}",
-            )
+        outline = _outline(answer, flake, kind, name, system)
         # While the twin is still evaluated.
         known = nix.requisites(_derivations(outline.project))
         found = compare(nix, metadata, known, twin.result(), otherwise.result())
@@ -99,6 +87,19 @@ def evaluate_flake(
         needed = find_needed(nix, metadata, arguments, inputs)
     ownership = Ownership(outline, DerivationReader(nix), own, found, needed)
     return Evaluation(metadata, build_recipe(ownership), ownership)
+
+
+def _outline(answer: Mapping[str, Any], flake: str, kind: str, attr: str, system: str) -> Outline:
+    """Return the outline that the Nix half answered with; raise what it found wrong instead."""
+    if "problem" in answer:
+        raise _problem(answer, flake, kind, attr, system)
+    outline = Outline.from_json(answer["outline"])
+    if outline.system != system:
+        raise InputError(
+            f"{attr} of {flake} is for {outline.system}, not for {system}",
+            hint=f"ask for it with --system {outline.system}",
+        )
+    return outline
 
 
 @contextmanager

@@ -5,7 +5,7 @@ One answer from all evidence: for a reference, or for a commit by its hash alone
 Which image of each system is to be released: the one that has the policy's quorum, in logs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 
 from nix_seed.core.digests import Digest, NarHash
@@ -32,7 +32,7 @@ from nix_seed.trust import attestations as attached
 from nix_seed.trust.rules import claims as judging
 from nix_seed.trust.rules.policy import LoggedAt
 from nix_seed.trust.rules.quorum import QuorumResult, evaluate_quorum
-from nix_seed.trust.watch_logs import doubt_logs
+from nix_seed.trust.watch_logs import LogDoubts, doubt_logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,47 +105,32 @@ def _chosen(found: InspectedImage | InspectedIndex, query: Query) -> tuple[Inspe
 def _verify_one(
     by: Verifiers, beside: attached.Listings, image: InspectedImage, query: Query, root: Digest
 ) -> answer.ImageVerification:
+    """Judge one image by what is said of it, and of the commits that it is said to be of."""
     tell(Stage("verify", f"verifying {image.reference}"))
-    policy, trust = by.policy, by.builders
     here = beside.of(image.digest)
-    findings = {
-        each.text: judging.examine(each.place, each.text, trust)
-        for each in attached.attestations(here)
-    }
+    findings = _examine(by, here)
     if query.commit is not None:
         chosen = judging.AttestedCommits((query.commit,))
     else:
-        named = judging.name_commits(image.digest, findings.values(), policy)
+        named = judging.name_commits(image.digest, findings.values(), by.policy)
         released = _released(beside, root) if len(named) > judging.MOST_COMMITS else frozenset()
-        chosen = judging.AttestedCommits.choose(named, policy, released)
+        chosen = judging.AttestedCommits.choose(named, by.policy, released)
     # What builders say of the commit lies beside their own images, which may be other ones: those
     # are the dissents.
     elsewhere = beside.of(*(commit.key for commit in chosen.commits))
-    for each in attached.attestations(elsewhere):
-        if each.text not in findings:
-            findings[each.text] = judging.examine(each.place, each.text, trust)
+    findings |= _examine(by, elsewhere, known=findings)
     doubts = doubt_logs(findings.values(), by.watch)
-    claims = judging.claims_of(findings.values(), policy, doubts.distrusted)
+    claims = judging.claims_of(findings.values(), by.policy, doubts.distrusted)
     quorums = tuple(
-        evaluate_quorum(policy, attached.agreement_of(image, commit), claims, by.now)
+        evaluate_quorum(by.policy, attached.agreement_of(image, commit), claims, by.now)
         for commit in chosen.commits
     )
-    lies = (*here.lies, *elsewhere.lies)
-    troubles = (
-        *attached.troubles_of(here),
-        *attached.troubles_of(elsewhere),
-        *(Trouble(Fate.FALSE, reason) for reason in (*lies, *doubts.split.values())),
-        *(trouble for log, trouble in doubts.watched.items() if log not in doubts.split),
-    )
+    troubles = _troubles((here, elsewhere), doubts)
     depth = _depth(beside.stores[0], image) if query.deep else None
     if isinstance(depth, Trouble):
         troubles, depth = (*troubles, depth), None
-    # A log that is out of reach proves nothing; where others prove enough, that bars nobody.
-    idle = set(doubts.watched.values()) if any(quorum.met for quorum in quorums) else set()
-    barring = [each for each in troubles if each not in idle]
-    if chosen.left and not any(quorum.met for quorum in quorums):
-        barring.append(Trouble(Fate.UNCHECKED, chosen.left_open))
-    lies = (*doubts.lies, *lies)
+    barring = _barring(troubles, doubts, chosen, met=any(quorum.met for quorum in quorums))
+    lies = (*doubts.lies, *here.lies, *elsewhere.lies)
     fate, reason = answer.evaluate_image(quorums, findings.values(), barring, depth, lies)
     return answer.ImageVerification(
         reference=image.reference,
@@ -161,6 +146,39 @@ def _verify_one(
         reason=reason,
         left_open=chosen.left_open,
     )
+
+
+def _examine(
+    by: Verifiers, listed: attached.Discovered, known: Container[bytes] = ()
+) -> dict[bytes, judging.Finding]:
+    """Judge each attestation that is *listed*, but for those that are *known*; by their bytes."""
+    return {
+        each.text: judging.examine(each.place, each.text, by.builders)
+        for each in attached.attestations(listed)
+        if each.text not in known
+    }
+
+
+def _troubles(listed: Sequence[attached.Discovered], doubts: LogDoubts) -> tuple[Trouble, ...]:
+    """Return what went wrong in looking, what stores lied about, and what is wrong with logs."""
+    lies = (*(lie for each in listed for lie in each.lies), *doubts.split.values())
+    return (
+        *(trouble for each in listed for trouble in attached.troubles_of(each)),
+        *(Trouble(Fate.FALSE, lie) for lie in lies),
+        *(trouble for log, trouble in doubts.watched.items() if log not in doubts.split),
+    )
+
+
+def _barring(
+    troubles: Sequence[Trouble], doubts: LogDoubts, chosen: judging.AttestedCommits, *, met: bool
+) -> Sequence[Trouble]:
+    """Return what bars a verdict that all is well; *met*: a commit has its quorum."""
+    if met:
+        # A log that is out of reach proves nothing; where others prove enough, that bars nobody.
+        idle = set(doubts.watched.values())
+        return [each for each in troubles if each not in idle]
+    left = [Trouble(Fate.UNCHECKED, chosen.left_open)] if chosen.left else []
+    return [*troubles, *left]
 
 
 def _released(beside: attached.Listings, root: Digest) -> frozenset[Commit]:
