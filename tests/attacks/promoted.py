@@ -10,8 +10,14 @@ from typing import Any, Self
 from attacks.cases import enter
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
-from nix_seed.formats.intoto.promotion import PREDICATE_TYPE, PromotionPredicate, build_statement
-from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit, Source
+from nix_seed.formats.intoto.statement import (
+    PAYLOAD_TYPE,
+    PROMOTION_TYPE,
+    Commit,
+    PromotionPredicate,
+    Source,
+    promotion_statement,
+)
 from nix_seed.formats.oci.manifest import (
     ANNOTATION_NAR_HASH,
     ANNOTATION_SYSTEM,
@@ -52,7 +58,7 @@ class Forged:
     @property
     def payload(self) -> bytes:
         """The statement."""
-        return build_statement(self.predicate).dump()
+        return promotion_statement(self.predicate).dump()
 
     @property
     def digest(self) -> Digest:
@@ -178,7 +184,7 @@ class PromotedWorld(ReleaseWorld):
         """List a record somewhere else than it belongs."""
         for name in names:
             bundle = self.bundle(self.keys[name].sign(PAYLOAD_TYPE, forged.payload)).dump()
-            list_bundle(self.store, subject, bundle, PREDICATE_TYPE)
+            list_bundle(self.store, subject, bundle, PROMOTION_TYPE)
 
     @remembered
     def attest(self, image: MadeImage, *names: str, commit: Commit = COMMIT) -> None:

@@ -10,8 +10,7 @@ from attacks.logs import second_log
 from attacks.promoted import PromotedWorld, promotion_case
 from attacks.roots import copy_with
 from nix_seed.core.digests import Digest
-from nix_seed.formats.intoto.promotion import build_statement, first_key
-from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit, first_key, promotion_statement
 from nix_seed.release.records import attach_documents, attach_record, find_evidence
 from nix_seed.release.rules.tree import Vote
 from nix_seed.release.verifiers import RootPins
@@ -225,9 +224,9 @@ def promotion_of_what_one_never_stops_beginning_anew(world: PromotedWorld) -> No
     said, evidence = begun.record.predicate, find_evidence([world.store], begun.record)
     for size in range(3, 1 << 16):
         aside = replace(said, commit=ONE, size=size, previous=())
-        own = Digest.of(build_statement(aside).dump())
+        own = Digest.of(promotion_statement(aside).dump())
         another = replace(said, previous=tuple(sorted((*said.previous, own))))
-        if Digest.of(build_statement(another).dump()) < begun.record.digest:
+        if Digest.of(promotion_statement(another).dump()) < begun.record.digest:
             break
     world.record(aside, "sam", log=False)
     false = world.record(another, "sam", log=False)

@@ -13,8 +13,7 @@ from attacks.promoted import Forged, PromotedWorld, promotion_case
 from attacks.records import record_in_a_split_view
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
-from nix_seed.formats.intoto.promotion import build_statement
-from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
+from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit, promotion_statement
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
@@ -70,7 +69,7 @@ def second_record_without_proofs_asked_for_one(world: PromotedWorld) -> None:
     done = world.honest()
     others = (replace(done.predicate, previous=(Digest.of(b"%d" % n),)) for n in count())
     world.record(
-        next(e for e in others if Digest.of(build_statement(e).dump()) < done.digest), "sam"
+        next(e for e in others if Digest.of(promotion_statement(e).dump()) < done.digest), "sam"
     )
     world.question += ["--system", SYSTEM]
 
@@ -270,7 +269,7 @@ def copy_with(world: PromotedWorld, forged: Forged, *names: str) -> None:
         found = world.store.get_manifest(image.descriptor.digest)
         assert found is not None
         transfer(world.store, found, copy)
-    payload = build_statement(forged.predicate).dump()
+    payload = promotion_statement(forged.predicate).dump()
     bundles = [world.bundle(world.keys[n].sign(PAYLOAD_TYPE, payload)).dump() for n in names]
     attach_record(copy, forged.predicate, 1, bundles)
     attach_documents(copy, forged.digest, forged.release, forged.evidence)

@@ -16,8 +16,12 @@ from attacks.test_mutations import UNSIGNED, get, mutations, places, put
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
-from nix_seed.formats.intoto.promotion import build_statement, check_statement
-from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Statement
+from nix_seed.formats.intoto.statement import (
+    PAYLOAD_TYPE,
+    Statement,
+    check_promotion,
+    promotion_statement,
+)
 from nix_seed.release.rules.record import EXPECTED, promoter_trust, records_of, stands
 from nix_seed.release.rules.tree import Evidence, MemberProof, Vote
 from nix_seed.trust.rules.claims import examine
@@ -124,10 +128,10 @@ def test_no_mutation_of_the_statement_is_a_record(target: Target) -> None:
             tried += 1
             text = canonical_json.dumps(put(value, place, new))
             try:
-                said = check_statement(Statement.parse(text, "x"), "x")
+                said = check_promotion(Statement.parse(text, "x"), "x")
             except InputError:
                 continue
-            assert build_statement(said).dump() == text, place
+            assert promotion_statement(said).dump() == text, place
             assert said != target.plan.predicate, place
     assert tried > 200
 
@@ -187,7 +191,7 @@ def test_no_bytes_crash_a_parser(target: Target, text: bytes) -> None:
     assert not target.proves(text)
     assert not target.evidenced(text)
     with pytest.raises(InputError):
-        check_statement(Statement.parse(text, "x"), "x")
+        check_promotion(Statement.parse(text, "x"), "x")
 
 
 _JSON: Any = st.recursive(

@@ -111,7 +111,7 @@ def log_that_forgets_the_record(world: PromotedWorld) -> None:
 
 
 def previous_of(done: Forged) -> tuple[Digest, ...]:
-    from nix_seed.formats.intoto.promotion import first_key
+    from nix_seed.formats.intoto.statement import first_key
 
     return done.predicate.previous or (first_key(done.predicate.repository),)
 

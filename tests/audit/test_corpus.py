@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nix_seed.core.digests import Digest
-from nix_seed.formats.intoto.promotion import Unverified
+from nix_seed.formats.intoto.bundle import Unverified
 from nix_seed.formats.oci.manifest import Index, MediaType
 from nix_seed.formats.tlog.entry import HashedRekord, Verifier
 from nix_seed.logs.embedded import EmbeddedLog

@@ -18,8 +18,7 @@ from nix_seed.audit.rules.state import AuditState
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.intoto.promotion import check_statement
-from nix_seed.formats.intoto.statement import Statement
+from nix_seed.formats.intoto.statement import Statement, check_promotion
 from nix_seed.formats.oci.manifest import About, MediaType
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.release.records import attach_record
@@ -218,7 +217,7 @@ def test_a_record_with_a_broken_signature_explains_no_entry(ledger: Ledger) -> N
     broken[-1] ^= 1
     signature["sig"] = base64.b64encode(bytes(broken)).decode()
     statement = Statement.parse(payload_of(text), "it")
-    said = check_statement(statement, "it")
+    said = check_promotion(statement, "it")
     attach_record(ledger.layout, said, 1, [canonical_json.dumps(value)])
     for how in ((), ("--whole",)):
         found = ledger.audit(*how)

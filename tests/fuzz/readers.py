@@ -25,9 +25,8 @@ from nix_seed.core.errors import NixSeedError
 from nix_seed.flake.rules.licence import evaluate_expression, read_facts
 from nix_seed.flake.rules.outline import Outline
 from nix_seed.formats.elf import find_loader
-from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.intoto.promotion import PromotionPredicate, Unverified
-from nix_seed.formats.intoto.statement import BuildPredicate, Commit, Statement
+from nix_seed.formats.intoto.bundle import Bundle, Unverified
+from nix_seed.formats.intoto.statement import BuildPredicate, Commit, PromotionPredicate, Statement
 from nix_seed.formats.nix.database import parse_registration
 from nix_seed.formats.nix.nar import read_nar
 from nix_seed.formats.nix.store_path import Derivation, PathInfo, StorePath

@@ -13,7 +13,7 @@ import pytest
 from nix_seed.cli.main import main
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, InputError
-from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
+from nix_seed.formats.intoto.statement import PromotionPredicate, promotion_statement
 from nix_seed.release.rules.tree import OutputLeaf, ReleasedOutputs
 from support.distribution import nix_env
 from support.json_page import check
@@ -253,7 +253,7 @@ def test_golden_records() -> None:
         previous=(),
     )
     whole = replace(plain, outputs_root=digest, outputs_size=3)
-    found = [build_statement(each).dump() for each in (plain, whole)]
+    found = [promotion_statement(each).dump() for each in (plain, whole)]
     assert b"outputs" not in found[0]
     assert b'"outputs":{"root":"sha256:4444' in found[1]
     assert [Digest.of(each).hex for each in found] == [

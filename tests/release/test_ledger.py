@@ -12,8 +12,7 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
-from nix_seed.formats.intoto.statement import Source
+from nix_seed.formats.intoto.statement import PromotionPredicate, Source, promotion_statement
 from nix_seed.registry.store import ImageStore
 from nix_seed.release import ledger as ledger_flow
 from nix_seed.release.ledger import LoggedLedger, Walked
@@ -80,7 +79,7 @@ def entry(number: int, *previous: Digest) -> Record:
     said = PromotionPredicate(
         SOURCE, commit(number), some, 1, some, some, 1, some, tuple(sorted(previous))
     )
-    payload = build_statement(said).dump()
+    payload = promotion_statement(said).dump()
     return Record(Digest.of(payload), payload, said, ())
 
 

@@ -13,8 +13,7 @@ import nix_seed
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.verdict import Fate
-from nix_seed.formats.intoto.promotion import PromotionPredicate
-from nix_seed.formats.intoto.statement import Commit
+from nix_seed.formats.intoto.statement import Commit, PromotionPredicate
 from nix_seed.formats.oci.manifest import About, Index, MediaType, fallback_tag
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.registry.layout_store import LayoutStore

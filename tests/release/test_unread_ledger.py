@@ -9,8 +9,7 @@ import pytest
 
 from attacks.promoted import PromotedWorld
 from nix_seed.core.errors import CouldNotCheck
-from nix_seed.formats.intoto.promotion import first_key
-from nix_seed.formats.intoto.statement import Commit
+from nix_seed.formats.intoto.statement import Commit, first_key
 from nix_seed.release.ledger import LoggedLedger
 from nix_seed.release.load import load_policy, verifiers_of
 from nix_seed.release.records import record_subject

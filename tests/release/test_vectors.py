@@ -12,8 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from nix_seed.core.digests import Digest
-from nix_seed.formats.intoto.promotion import check_statement
-from nix_seed.formats.intoto.statement import Statement
+from nix_seed.formats.intoto.statement import Statement, check_promotion
 from nix_seed.formats.tlog.merkle import TreeHead
 from nix_seed.release.rules.tree import Evidence, MemberProof
 from release.rfc6962 import mth, path
@@ -109,7 +108,7 @@ def test_the_signature_is_over_the_statement(vector: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("vector", ALL, ids=lambda vector: str(vector["size"]))
 def test_the_product_reads_them(vector: dict[str, Any]) -> None:
-    said = check_statement(Statement.parse(vector["statement"].encode(), "x"), "x")
+    said = check_promotion(Statement.parse(vector["statement"].encode(), "x"), "x")
     head = TreeHead(said.size, said.root.raw)
     for member in vector["members"]:
         proof = MemberProof.parse(member["proof"].encode(), "x")

@@ -17,8 +17,13 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from nix_seed.core.digests import Digest, NarHash
-from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement, first_key
-from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
+from nix_seed.formats.intoto.statement import (
+    PAYLOAD_TYPE,
+    Commit,
+    PromotionPredicate,
+    first_key,
+    promotion_statement,
+)
 from nix_seed.release.rules.tree import Evidence, Release, Vote, build_release
 from nix_seed.trust.rules.policy import LoggedAt
 from nix_seed.trust.sign import KeySigner
@@ -76,7 +81,7 @@ def _vector(
         evidence=evidence.digest,
         previous=previous,
     )
-    statement = build_statement(predicate).dump()
+    statement = promotion_statement(predicate).dump()
     signed = key.sign(PAYLOAD_TYPE, statement)
     return {
         "commit": str(commit),

@@ -15,8 +15,15 @@ from typing import Any, Self
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement, check_statement
-from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit, Envelope, Statement
+from nix_seed.formats.intoto.statement import (
+    PAYLOAD_TYPE,
+    Commit,
+    Envelope,
+    PromotionPredicate,
+    Statement,
+    check_promotion,
+    promotion_statement,
+)
 from nix_seed.formats.oci.manifest import ANNOTATION_SYSTEM, Index, MediaType
 from nix_seed.formats.tlog.entry import Verifier
 from nix_seed.formats.tlog.note import SignedCheckpoint
@@ -259,7 +266,7 @@ def _falsely(attack: Attack, **said: Any) -> None:
 
 def _sign(attack: Attack, said: PromotionPredicate, most: int | None = None) -> Digest:
     """Have every liar sign, and *most* of the logs hold it (None: all that are there)."""
-    payload = build_statement(said).dump()
+    payload = promotion_statement(said).dump()
     _list(attack, payload, _signed(attack, payload, most))
     return Digest.of(payload)
 
@@ -273,7 +280,7 @@ def _signed(attack: Attack, payload: bytes, most: int | None = None) -> list[byt
 
 def _list(attack: Attack, payload: bytes, bundles: Iterable[bytes]) -> None:
     """List *bundles* wherever the record in *payload* is looked for."""
-    said = check_statement(Statement.parse(payload, "a record"), "a record")
+    said = check_promotion(Statement.parse(payload, "a record"), "a record")
     attach_record(attack.scene.store, said, 1, tuple(bundles))
 
 
@@ -288,7 +295,7 @@ def _found(attack: Attack, commit: Commit) -> list[bytes]:
 
 
 def _name(said: PromotionPredicate) -> Digest:
-    return Digest.of(build_statement(said).dump())
+    return Digest.of(promotion_statement(said).dump())
 
 
 def _too_few(attack: Attack) -> int:

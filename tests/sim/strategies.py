@@ -12,8 +12,14 @@ from dataclasses import dataclass, replace
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import NixSeedError
 from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.intoto.promotion import PREDICATE_TYPE, PromotionPredicate, build_statement
-from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit, Envelope
+from nix_seed.formats.intoto.statement import (
+    PAYLOAD_TYPE,
+    PROMOTION_TYPE,
+    Commit,
+    Envelope,
+    PromotionPredicate,
+    promotion_statement,
+)
 from nix_seed.formats.oci.manifest import ANNOTATION_SYSTEM, About, Index, MediaType
 from nix_seed.release.records import MEMBER_TYPE, attach_documents, attach_record, record_subject
 from nix_seed.release.rules.tree import Evidence, build_release
@@ -111,7 +117,7 @@ class Attack:
             (),
         )
         said = replace(said, **changes)  # type: ignore[arg-type]
-        payload = build_statement(said).dump()
+        payload = promotion_statement(said).dump()
         for name in who:
             signed = scene.cast.promoters[name].sign(PAYLOAD_TYPE, payload)
             chosen = scene.logs if logs is None else logs
@@ -190,7 +196,7 @@ def replayed_release(attack: Attack) -> Shown:
         for item in tuple(store.listed.get(subject, {}).values()):
             store.listed.setdefault(attack.commit.key, {})[item.digest] = item
     for each in promotions(gather([store], [attack.old.key])):
-        list_bundle(store, commit_subject(attack.commit), each.text, PREDICATE_TYPE)
+        list_bundle(store, commit_subject(attack.commit), each.text, PROMOTION_TYPE)
     scene.attest(attack.builders, images.values(), attack.commit, store)
     attack.sign_record(store, images, attack.promoters)
     return Shown(store, scene.logs)
@@ -211,7 +217,7 @@ def impersonation(attack: Attack) -> Shown:
             _transplant(attack, name, image, store)
     attack.sign_record(store, images, attack.promoters)
     said = attack.sign_record(store, images, attack.promoters)
-    payload = build_statement(said).dump()
+    payload = promotion_statement(said).dump()
     stranger = scene.cast.stranger.sign(PAYLOAD_TYPE, payload)
     attach_record(store, said, 1, [b.dump() for b in log_signed(stranger, scene.logs)])
     return Shown(store, scene.logs)
@@ -293,8 +299,8 @@ def unlogged(attack: Attack) -> Shown:
         image.put(store)
         for name in attack.builders:
             bundle = attack.scene.sign_build(name, image, attack.commit).bundle.dump()
-            list_bundle(store, image.descriptor, bundle, PREDICATE_TYPE)
-            list_bundle(store, commit_subject(attack.commit), bundle, PREDICATE_TYPE)
+            list_bundle(store, image.descriptor, bundle, PROMOTION_TYPE)
+            list_bundle(store, commit_subject(attack.commit), bundle, PROMOTION_TYPE)
     attack.sign_record(store, images, attack.promoters, ())
     return Shown(store, attack.scene.logs)
 

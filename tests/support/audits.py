@@ -11,8 +11,12 @@ from typing import Any, Self
 
 from nix_seed.audit.read import LedgerCopy, read_copies
 from nix_seed.core.digests import Digest, NarHash
-from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
-from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
+from nix_seed.formats.intoto.statement import (
+    PAYLOAD_TYPE,
+    Commit,
+    PromotionPredicate,
+    promotion_statement,
+)
 from nix_seed.formats.oci.manifest import About, Index, MediaType, fallback_tag
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.image.index import prepare_index, publish_index
@@ -136,7 +140,7 @@ class Ledger(ReleaseWorld):
             ),
             **changes,
         )
-        payload = build_statement(predicate).dump()
+        payload = promotion_statement(predicate).dump()
         bundles = []
         for name in who or ("rita",):
             signed = self.keys[name].sign(PAYLOAD_TYPE, payload)
@@ -229,7 +233,7 @@ def drop_record(store: LayoutStore, said: PromotionPredicate, digest: Digest) ->
     """Remove a record from a copy: wherever it is listed, and what lies beside it."""
     from nix_seed.release.records import record_subjects
 
-    payload = build_statement(said).dump()
+    payload = promotion_statement(said).dump()
     for subject in record_subjects(said, 1):
         unlist(store, subject.digest, lambda text: not _is_of(text, payload))
     untag(store, fallback_tag(digest), str(said.commit))

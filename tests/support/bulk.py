@@ -7,8 +7,12 @@ from dataclasses import dataclass, field, replace
 
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.formats.intoto.bundle import Bundle
-from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
-from nix_seed.formats.intoto.statement import BUILD_TYPE, PAYLOAD_TYPE
+from nix_seed.formats.intoto.statement import (
+    BUILD_TYPE,
+    PAYLOAD_TYPE,
+    PromotionPredicate,
+    promotion_statement,
+)
 from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType, fallback_tag
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.formats.tlog.entry import HashedRekord, LogEntry
@@ -145,7 +149,7 @@ def _record(
         evidence=evidence.digest,
         previous=(ledger.done[-1].record.digest,) if ledger.done else (),
     )
-    payload = build_statement(predicate).dump()
+    payload = promotion_statement(predicate).dump()
     signatures: tuple[RecordSignature, ...] = ()
     record = Record(Digest.of(payload), payload, predicate, signatures)
     ledger.done.append(Promoted("promoted", record, release, 0, (), ()))

@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import Self
 
 from nix_seed.core.digests import Digest
-from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
-from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit, Source
+from nix_seed.formats.intoto.statement import (
+    PAYLOAD_TYPE,
+    Commit,
+    PromotionPredicate,
+    Source,
+    promotion_statement,
+)
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.registry.client import Repository
 from nix_seed.registry.credentials import Keyring
@@ -107,7 +112,7 @@ class ReleaseWorld(World):
         self, predicate: PromotionPredicate, *names: str, log: bool = True, attach: bool = True
     ) -> Digest:
         """Sign, log and list a record by hand, as an attacker with these keys would."""
-        payload = build_statement(predicate).dump()
+        payload = promotion_statement(predicate).dump()
         bundles = []
         for name in names:
             signed = self.keys[name].sign(PAYLOAD_TYPE, payload)

@@ -10,8 +10,8 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError, caught
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Severity
-from nix_seed.formats.intoto.promotion import PromotionPredicate, Unverified, first_key
-from nix_seed.formats.intoto.statement import Commit
+from nix_seed.formats.intoto.bundle import Unverified
+from nix_seed.formats.intoto.statement import Commit, PromotionPredicate, first_key
 from nix_seed.release.records import EVIDENCE_TYPE
 from nix_seed.release.rules.answer import AuditFinding, Kind
 from nix_seed.release.rules.signed_entries import Explained

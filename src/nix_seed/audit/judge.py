@@ -14,8 +14,8 @@ from nix_seed.audit.rules.record import LedgerRecord
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError, caught, foreign_error
 from nix_seed.core.verdict import Fate, Severity
-from nix_seed.formats.intoto.promotion import PromotionPredicate, Unverified, check_statement
-from nix_seed.formats.intoto.statement import Agreement
+from nix_seed.formats.intoto.bundle import Unverified
+from nix_seed.formats.intoto.statement import Agreement, PromotionPredicate, check_promotion
 from nix_seed.formats.oci.manifest import Index
 from nix_seed.formats.tlog.merkle import TreeHead
 from nix_seed.formats.tlog.note import SignedCheckpoint
@@ -164,7 +164,7 @@ class BundleJudge:
 def _named_policy(finding: Finding) -> Digest:
     statement = finding.verdict.statement
     assert statement is not None
-    return check_statement(statement, "the promotion record").policy
+    return check_promotion(statement, "the promotion record").policy
 
 
 def _union(trusts: Iterable[Trust]) -> Trust:

@@ -14,9 +14,8 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
-from nix_seed.formats.intoto.bundle import LARGEST_BUNDLE
-from nix_seed.formats.intoto.promotion import PREDICATE_TYPE as PROMOTION_TYPE, Unverified
-from nix_seed.formats.intoto.statement import BuildPredicate, Commit
+from nix_seed.formats.intoto.bundle import LARGEST_BUNDLE, Unverified
+from nix_seed.formats.intoto.statement import PROMOTION_TYPE, BuildPredicate, Commit
 from nix_seed.formats.oci import manifest as oci
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.registry.layout import REF_NAME, Layout

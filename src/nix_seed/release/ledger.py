@@ -10,8 +10,8 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
-from nix_seed.formats.intoto import promotion
-from nix_seed.formats.intoto.statement import Commit, is_commit
+from nix_seed.formats.intoto import statement as intoto
+from nix_seed.formats.intoto.bundle import Unverified
 from nix_seed.registry.store import ImageStore
 from nix_seed.release.records import judge_ledger
 from nix_seed.release.rules.record import LedgerEntry, Record, stands
@@ -38,7 +38,7 @@ class Walked:
     standing: frozenset[Digest]
     strange: Mapping[Digest, Digest]
 
-    def admits(self, said: promotion.PromotionPredicate) -> bool:
+    def admits(self, said: intoto.PromotionPredicate) -> bool:
         """Whether a record of *said* fits in: it comes after what is there, and late enough.
 
         Of two that are written at about one time neither knows the other. But a release that had a
@@ -49,7 +49,7 @@ class Walked:
         if not all(digest in known for digest in said.previous):
             return False
         before = self._up_to(said.previous)
-        after = {Digest.of(promotion.build_statement(said).dump())}
+        after = {Digest.of(intoto.promotion_statement(said).dump())}
         for digest, previous in known.items():
             if not after.isdisjoint(previous):
                 after.add(digest)
@@ -69,7 +69,7 @@ class Walked:
 
         One promoter can add heads without end. So what leads to all that stand comes first.
         """
-        if len(self.heads) <= promotion.MOST_PREVIOUS:
+        if len(self.heads) <= intoto.MOST_PREVIOUS:
             return self.heads
         behind = {head: self._up_to((head,)) & self.standing for head in self.heads}
         named: dict[Digest, None] = {}
@@ -79,7 +79,7 @@ class Walked:
                 named[head] = None
                 reached |= behind[head]
         named |= dict.fromkeys(self.heads)
-        return tuple(sorted([*named][: promotion.MOST_PREVIOUS]))
+        return tuple(sorted([*named][: intoto.MOST_PREVIOUS]))
 
     def _up_to(self, last: Iterable[Digest]) -> set[Digest]:
         """Return the records *last*, and all that these come after."""
@@ -113,7 +113,7 @@ def _claimed(listed: Discovered, repository: str) -> dict[Digest, Digest]:
     """Return what says of itself that it is a record of *repository*, and by which policy."""
     found = {}
     for each in listed.attestations:
-        said = promotion.Unverified.read(each.text)
+        said = Unverified.read(each.text)
         if said and (record := said.promotion) and record.repository == repository:
             found[said.payload] = record.policy
     return found
@@ -123,8 +123,8 @@ def _tagged(places: Sequence[ImageStore]) -> Iterator[Digest]:
     """Yield the key of each commit that a tag is named after."""
     for place in places:
         for tag in place.list_tags():
-            if is_commit(tag):
-                yield Commit(tag).key
+            if intoto.is_commit(tag):
+                yield intoto.Commit(tag).key
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ class LoggedLedger:
         lies: dict[str, None] = {}
         unchecked: dict[str, None] = {}
         unread: dict[str, None] = {}
-        first = promotion.first_key(self.repository)
+        first = intoto.first_key(self.repository)
         ahead = [first, *_tagged(self.places)]
         asked = set(ahead)
         while ahead:
@@ -232,7 +232,7 @@ class LedgerWalk:
     """The *ledger* that a promotion of *commit* is to be added to; read once, where needed."""
 
     ledger: LoggedLedger
-    commit: Commit
+    commit: intoto.Commit
     _walked: Walked | None = None
 
     def walked(self) -> Walked:

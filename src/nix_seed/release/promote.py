@@ -12,8 +12,12 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
-from nix_seed.formats.intoto.promotion import PromotionPredicate, build_statement
-from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit
+from nix_seed.formats.intoto.statement import (
+    PAYLOAD_TYPE,
+    Commit,
+    PromotionPredicate,
+    promotion_statement,
+)
 from nix_seed.formats.oci.manifest import About
 from nix_seed.image.index import ReadyIndex, prepare_index, publish_index
 from nix_seed.logs.log import Log
@@ -222,7 +226,7 @@ class _Promotion:
             outputs_root=None if self._outputs is None else self._outputs.root,
             outputs_size=0 if self._outputs is None else len(self._outputs.leaves),
         )
-        payload = build_statement(predicate).dump()
+        payload = promotion_statement(predicate).dump()
         record = Record(Digest.of(payload), payload, predicate, ())
         attach_documents(self._target, record.digest, release, evidence)
         if self._outputs is not None:

@@ -16,8 +16,7 @@ from typing import Final
 from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError, of_store
 from nix_seed.core.verdict import Check, Fate
-from nix_seed.formats.intoto.promotion import PREDICATE_TYPE, PromotionPredicate, first_key
-from nix_seed.formats.intoto.statement import Commit
+from nix_seed.formats.intoto.statement import PROMOTION_TYPE, Commit, PromotionPredicate, first_key
 from nix_seed.formats.oci.manifest import ANNOTATION_SYSTEM, Descriptor, MediaType
 from nix_seed.registry.store import ImageStore
 from nix_seed.release.rules import record as rules
@@ -139,7 +138,7 @@ def attach_record(
     """List the *bundles* over one record everywhere it is looked for."""
     for subject in record_subjects(predicate, index):
         for bundle in bundles:
-            attestations.list_bundle(store, subject, bundle, PREDICATE_TYPE)
+            attestations.list_bundle(store, subject, bundle, PROMOTION_TYPE)
 
 
 def attach_documents(

@@ -13,7 +13,7 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, of_sto
 from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Check, Fate, Trouble
-from nix_seed.formats.intoto.promotion import Unverified
+from nix_seed.formats.intoto.bundle import Unverified
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.image.inspect import InspectedImage, InspectedIndex, inspect
 from nix_seed.registry.open import AnyReference, Stores, fetch, holder_of, is_to_be_made

@@ -14,7 +14,7 @@ from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Fate
 from nix_seed.flake.nix import Nix
-from nix_seed.formats.intoto.promotion import Unverified
+from nix_seed.formats.intoto.bundle import Unverified
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.image import request as requests
 from nix_seed.image.inspect import InspectedImage, inspect

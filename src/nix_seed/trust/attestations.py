@@ -29,8 +29,8 @@ from nix_seed.core.parallel import in_parallel
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Trouble
 from nix_seed.formats.intoto import bundle as intoto
-from nix_seed.formats.intoto.promotion import PREDICATE_TYPE as PROMOTION_TYPE, Unverified
-from nix_seed.formats.intoto.statement import Agreement, Commit, LayerDigests
+from nix_seed.formats.intoto.bundle import Unverified
+from nix_seed.formats.intoto.statement import PROMOTION_TYPE, Agreement, Commit, LayerDigests
 from nix_seed.formats.oci.manifest import EMPTY, TITLE, About, Descriptor, Manifest, MediaType
 from nix_seed.image.inspect import InspectedImage
 from nix_seed.image.rules.changes import compare_specs

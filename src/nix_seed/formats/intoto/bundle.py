@@ -5,11 +5,16 @@ elsewhere: this room knows only where they lie.
 
 What cosign 2 writes is made into a bundle, so that one way judges all: an image at the tag
 ``sha256-<hex>.att``, each layer a DSSE envelope, and what verifies it in the layer's annotations.
+
+``Unverified`` is what a bundle says of itself, whoever signed it: no signature, signer or log is
+looked at. It only sorts what was found, and tells where to look next: whoever lies here has it
+judged as what it is not. What decides anything is judged by ``trust.rules.bundle`` instead.
 """
 
 import base64
 from collections.abc import Mapping
 from dataclasses import field
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, Self
 
 from nix_seed.core import declared
@@ -17,7 +22,7 @@ from nix_seed.core.declared import Declared, at
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError, foreign
 from nix_seed.core.values import dataclass
-from nix_seed.formats.intoto.statement import Envelope
+from nix_seed.formats.intoto import statement as intoto
 
 BUNDLE_V03: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _V03 = (BUNDLE_V03, "application/vnd.dev.sigstore.bundle+json;version=0.3")
@@ -102,7 +107,7 @@ class Bundle(Declared):
 
     media_type: str
     verification_material: _Material
-    dsse_envelope: Envelope | None = field(default=None, metadata=at(omit=True))
+    dsse_envelope: intoto.Envelope | None = field(default=None, metadata=at(omit=True))
     message_signature: MessageSignature | None = field(default=None, metadata=at(omit=True))
 
     def __post_init__(self) -> None:
@@ -120,7 +125,7 @@ class Bundle(Declared):
     @classmethod
     def of(
         cls,
-        envelope: Envelope,
+        envelope: intoto.Envelope,
         material: PublicKeyHint | Certificate,
         entries: tuple[Mapping[str, Any], ...] = (),
         timestamps: tuple[bytes, ...] = (),
@@ -133,7 +138,7 @@ class Bundle(Declared):
         return cls(BUNDLE_V03, _Material(**held, tlog_entries=entries, timestamps=stamps), envelope)
 
     @property
-    def envelope(self) -> Envelope:
+    def envelope(self) -> intoto.Envelope:
         """The envelope; ``InputError`` for a bundle over a bare artifact."""
         if self.dsse_envelope is None:
             raise InputError("the bundle holds a signature over an artifact, and no envelope")
@@ -178,7 +183,7 @@ def bundle_of_layer(text: bytes, annotations: Mapping[str, str], label: str) -> 
     """
     certificate = annotations.get(_CERTIFICATE)
     return Bundle.of(
-        Envelope.parse(text, label),
+        intoto.Envelope.parse(text, label),
         Certificate(_cosign_der(certificate, label)) if certificate else PublicKeyHint(""),
         _cosign_entries(annotations.get(_ENTRY), label),
         _cosign_timestamps(annotations.get(_TIMESTAMP), label),
@@ -243,3 +248,44 @@ def _cosign_timestamps(text: str | None, label: str) -> tuple[bytes, ...]:
 
 
 LARGEST_BUNDLE = 4 << 20  # bytes
+
+
+_WHAT = "a bundle that is not verified"
+
+
+@dataclass(frozen=True, slots=True)
+class Unverified:
+    """An unverified envelope: the SHA-256 of what is *signed*, and of the *payload*.
+
+    The payload names a record. *build* and *promotion* are what it says it states; None if it
+    states another thing, or none well.
+    """
+
+    signed: Digest
+    payload: Digest
+    predicate_type: str | None
+    build: intoto.BuildPredicate | None
+    promotion: intoto.PromotionPredicate | None
+
+    @classmethod
+    @lru_cache(1024)
+    def read(cls, text: bytes) -> Self | None:
+        """Read the bytes of a bundle; None for what is none, or holds no envelope."""
+        try:
+            envelope = Bundle.parse(text, _WHAT).dsse_envelope
+        except InputError:
+            return None
+        if envelope is None:
+            return None
+        kind, build, promotion = None, None, None
+        try:
+            statement = intoto.Statement.parse(envelope.payload, _WHAT)
+            kind = statement.predicate_type
+            if kind == intoto.BUILD_TYPE:
+                build = intoto.check_build(statement, _WHAT)
+            if kind == intoto.PROMOTION_TYPE:
+                promotion = intoto.check_promotion(statement, _WHAT)
+        except InputError:
+            pass
+        signed, payload = Digest.of(envelope.pae), Digest.of(envelope.payload)
+        return cls(signed, payload, kind, build, promotion)

@@ -16,8 +16,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Check, Fate
-from nix_seed.formats.intoto import promotion
-from nix_seed.formats.intoto.statement import Commit
+from nix_seed.formats.intoto import statement as intoto
 from nix_seed.formats.tlog.merkle import TreeHead
 from nix_seed.release.rules.tree import Leaf, MemberProof, build_release
 from nix_seed.trust.rules.bundle import BundleCheck, Expected, Trust, Verdict
@@ -44,7 +43,7 @@ class LedgerEntry:
         return mine == (other.commit_key, other.root, other.record)
 
 
-EXPECTED = Expected(subject=None, predicate_types=(promotion.PREDICATE_TYPE,))
+EXPECTED = Expected(subject=None, predicate_types=(intoto.PROMOTION_TYPE,))
 """What a bundle over a promotion record must state."""
 
 
@@ -68,7 +67,7 @@ class Record:
 
     digest: Digest
     payload: bytes
-    predicate: promotion.PromotionPredicate
+    predicate: intoto.PromotionPredicate
     signatures: tuple[RecordSignature, ...]
 
     @property
@@ -102,7 +101,7 @@ class PromotionResult:
     record lies there that does not stand, or was seen before and is gone, it is false.
     """
 
-    commit: Commit
+    commit: intoto.Commit
     record: Record | None
     checks: tuple[Check, ...]
     absent: bool = False
@@ -190,7 +189,11 @@ class Shown:
 
 
 def evaluate_promotion(
-    policy: Policy, commit: Commit, found: Ledgered, shown: Shown, pinned: Digest | None = None
+    policy: Policy,
+    commit: intoto.Commit,
+    found: Ledgered,
+    shown: Shown,
+    pinned: Digest | None = None,
 ) -> PromotionResult:
     """Judge whether what is *shown* is what *commit* was promoted as, by all that was *found*.
 
@@ -243,16 +246,16 @@ def _signatures(
         yield RecordSignature(promoter, logs, counts, reason, signed.time)
 
 
-def _predicate(verdict: Verdict) -> promotion.PromotionPredicate | None:
+def _predicate(verdict: Verdict) -> intoto.PromotionPredicate | None:
     assert verdict.statement is not None
     assert verdict.bundle is not None
     try:
-        predicate = promotion.check_statement(verdict.statement, "the promotion record")
+        predicate = intoto.check_promotion(verdict.statement, "the promotion record")
     except InputError:
         # Signed by a promoter, and yet no record: nothing that anyone could count.
         return None
     # In other spellings one record would have several digests, and a ledger several of it.
-    canonical = promotion.build_statement(predicate).dump() == verdict.bundle.envelope.payload
+    canonical = intoto.promotion_statement(predicate).dump() == verdict.bundle.envelope.payload
     return predicate if canonical else None
 
 
@@ -324,7 +327,7 @@ def _promoters(record: Record, policy: Policy) -> Check:
 
 
 def _unique(
-    records: Sequence[Record], commit: Commit, pinned: Digest | None, unread: Sequence[str]
+    records: Sequence[Record], commit: intoto.Commit, pinned: Digest | None, unread: Sequence[str]
 ) -> Check:
     roots = {(record.predicate.root, record.predicate.index) for record in records}
     if len(roots) > 1:

@@ -9,7 +9,7 @@ from nix_seed.core.errors import InputError
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Severity
 from nix_seed.core.words import shortened
-from nix_seed.formats.intoto.promotion import Unverified
+from nix_seed.formats.intoto.bundle import Unverified
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.tlog.entry import DsseV002, HashedRekord, LogBody, Verifier, parse_body
 from nix_seed.release.rules.answer import AuditFinding, Kind
