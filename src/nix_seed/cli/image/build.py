@@ -6,59 +6,61 @@ import os
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import exit_with, option, progress, seed_command
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import answer, manner, say, say_lines, say_table
 from nix_seed.core.errors import InputError
 from nix_seed.core.files import cache_directory
 from nix_seed.core.words import human_size, members, plural, shortened
 from nix_seed.formats.oci.reference import Reference, parse_reference
 
-if TYPE_CHECKING:
-    from nix_seed.flake.nix import Nix
-    from nix_seed.image.build import Assembly, Built, BuiltLayer, Destination
-    from nix_seed.image.plan import Base, Plan
-    from nix_seed.image.push import Pushed
-    from nix_seed.image.request import Evaluated
-    from nix_seed.image.rules.spec import Spec
-    from nix_seed.registry.client import Repository
-    from nix_seed.registry.store import Fetched
-    from nix_seed.use.prove import Proof
+with lazily():
+    from nix_seed.flake import nix
+    from nix_seed.formats.oci import manifest as manifests
+    from nix_seed.image import (
+        build as builds,
+        layer_cache,
+        plan as plans,
+        push as pushes,
+        request as requests,
+    )
+    from nix_seed.image.rules import spec as specs
+    from nix_seed.registry import client, store
+    from nix_seed.use import prove as proofs
 
 
-def base_of(options: dict[str, Any], nix: Nix, evaluated: Evaluated) -> Base | None:
+def base_of(
+    options: dict[str, Any], nix: nix.Nix, evaluated: requests.Evaluated
+) -> plans.Base | None:
     """Open the image that ``--base`` names, else the one in the flake's ``seed.lock``."""
-    from nix_seed.image.plan import locked_base, open_base, read_lock
-
     system = evaluated.evaluation.recipe.outline.system
     if options["base"] is not None:
-        return open_base(shared.stores_of(options), parse_reference(options["base"]), system)
+        return plans.open_base(shared.stores_of(options), parse_reference(options["base"]), system)
     if options.get("no_lock") or options["kind"] != "seed":
         return None
-    lock = read_lock(nix, evaluated.evaluation.flake)
-    return None if lock is None else locked_base(shared.stores_of(options), lock, system)
+    lock = plans.read_lock(nix, evaluated.evaluation.flake)
+    return None if lock is None else plans.locked_base(shared.stores_of(options), lock, system)
 
 
-def assembly(options: dict[str, Any], nix: Nix) -> Assembly:
+def assembly(options: dict[str, Any], nix: nix.Nix) -> builds.Assembly:
     """Return how layers are written, from and to the cache."""
-    from nix_seed.image.build import Assembly
-    from nix_seed.image.layer_cache import LayerCache
-
-    cache = LayerCache(cache_directory())
-    return Assembly(nix, cache, options["threads"], not options["no_reuse"])
+    cache = layer_cache.LayerCache(cache_directory())
+    return builds.Assembly(nix, cache, options["threads"], not options["no_reuse"])
 
 
-def prove(nix: Nix, built: Built, destination: Destination, wanted: bool | None) -> Proof | None:
+def prove(
+    nix: nix.Nix, built: builds.Built, destination: builds.Destination, wanted: bool | None
+) -> proofs.Proof | None:
     """Prove a seed complete if asked to, or, unasked, in CI."""
     if not _is_wanted(wanted) or built.plan.spec.kind != "seed":
         return None
-    from nix_seed.use.prove import prove_built
 
-    return prove_built(nix, built, destination, shared.unpacking_cache())
+    return proofs.prove_built(nix, built, destination, shared.unpacking_cache())
 
 
 def _is_wanted(wanted: bool | None) -> bool:
@@ -76,30 +78,32 @@ def target_named(reference: str) -> Reference:
     return target
 
 
-def repository_of(options: dict[str, Any], reference: str) -> tuple[Repository, Reference]:
+def repository_of(options: dict[str, Any], reference: str) -> tuple[client.Repository, Reference]:
     """Open the repository that *reference* names, as ``target_named`` reads it."""
     target = target_named(reference)
     return shared.stores_of(options).repository(target), target
 
 
-def push(options: dict[str, Any]) -> Pushed | None:
+def push(options: dict[str, Any]) -> pushes.Pushed | None:
     """Build into the registry, unless the image of this recipe is there already.
 
     Returns what was pushed. ``untagged``: it gets no name yet.
     """
-    from nix_seed.image.request import add_tags, evaluate_request, find_by_key
-
     if options["output"] is not None or options["format_"] != "oci":
         raise InputError("--push and -o or --format exclude each other", hint="leave one out")
     nix, request = shared.request_of(options)
     repository, target = repository_of(options, options["push"])
     with progress():
-        evaluated = evaluate_request(nix, request)
-        there = None if options["no_reuse"] else find_by_key(repository, evaluated, writing=True)
+        evaluated = requests.evaluate_request(nix, request)
+        there = (
+            None
+            if options["no_reuse"]
+            else requests.find_by_key(repository, evaluated, writing=True)
+        )
         fetched = (
             None
             if there is None
-            else add_tags(repository, there.digest, _tags(options, target) or ())
+            else requests.add_tags(repository, there.digest, _tags(options, target) or ())
         )
         if fetched is None:
             pushed, proof = _build_and_push(options, nix, evaluated, repository, target)
@@ -118,44 +122,42 @@ def _tags(options: dict[str, Any], target: Reference) -> tuple[str, ...] | None:
 
 def _build_and_push(
     options: dict[str, Any],
-    nix: Nix,
-    evaluated: Evaluated,
-    repository: Repository,
+    nix: nix.Nix,
+    evaluated: requests.Evaluated,
+    repository: client.Repository,
     target: Reference,
-) -> tuple[Pushed, Proof | None]:
-    from nix_seed.image.layer_cache import LayerRecords
-    from nix_seed.image.plan import plan_image
-    from nix_seed.image.push import check_publishable, push_image
-
+) -> tuple[pushes.Pushed, proofs.Proof | None]:
     if not options["no_reuse"]:
         # The registry was asked for the image already, and `publish` has asked this by itself.
         repository.check_writable()
     _, request = shared.request_of(options)
-    plan = plan_image(nix, request, base_of(options, nix, evaluated), evaluated)
-    check_publishable(plan.spec, target, plan.licences.problem)
+    plan = plans.plan_image(nix, request, base_of(options, nix, evaluated), evaluated)
+    pushes.check_publishable(plan.spec, target, plan.licences.problem)
     how = assembly(options, nix)
     proof = _prove_first(options, how, plan)
-    records = LayerRecords(cache_directory() / "pushed")
-    pushed = push_image(how, plan, repository, target, records, _tags(options, target))
+    records = layer_cache.LayerRecords(cache_directory() / "pushed")
+    pushed = pushes.push_image(how, plan, repository, target, records, _tags(options, target))
     return pushed, proof
 
 
-def _prove_first(options: dict[str, Any], how: Assembly, plan: Plan) -> Proof | None:
+def _prove_first(
+    options: dict[str, Any], how: builds.Assembly, plan: plans.Plan
+) -> proofs.Proof | None:
     """Prove the seed before it is published; for that it has to be on disk for once."""
     if not _is_wanted(options["prove"]) or plan.spec.kind != "seed":
         return None
-    from nix_seed.image.build import Destination, store_image
-    from nix_seed.use.prove import check_proof, prove_built
 
     built = how.assemble(plan)
-    destination = Destination("oci", cache_directory() / "images", plan.input_key)
-    store_image(built, how.cache, destination)
-    proof = prove_built(how.nix, built, destination, shared.unpacking_cache())
-    check_proof(proof)
+    destination = builds.Destination("oci", cache_directory() / "images", plan.input_key)
+    builds.store_image(built, how.cache, destination)
+    proof = proofs.prove_built(how.nix, built, destination, shared.unpacking_cache())
+    proofs.check_proof(proof)
     return proof
 
 
-def build_json(built: Built, reference: str, proof: Proof | None, **more: Any) -> None:
+def build_json(
+    built: builds.Built, reference: str, proof: proofs.Proof | None, **more: Any
+) -> None:
     """Print the image as one JSON object (sizes in bytes), with *more* members."""
     spec = members(built.plan.spec, "nar_hash", "kind", "name", "system")
     value = (
@@ -174,12 +176,14 @@ def build_json(built: Built, reference: str, proof: Proof | None, **more: Any) -
     say(value | more, indent=2)
 
 
-def _layer_json(layer: BuiltLayer) -> dict[str, Any]:
+def _layer_json(layer: builds.BuiltLayer) -> dict[str, Any]:
     blob = {"digest": "layer.descriptor.digest", "size": "layer.descriptor.size"}
     return members(layer, "tier", "paths", "reused", diffId="layer.diff_id", **blob)
 
 
-def print_build(built: Built, reference: str, proof: Proof | None, *, cached: bool) -> None:
+def print_build(
+    built: builds.Built, reference: str, proof: proofs.Proof | None, *, cached: bool
+) -> None:
     """Print the image: a table of tiers, what names it, and what to do with it.
 
     *cached*: it lies in the cache, where ``nix-seed run`` looks for it by itself.
@@ -194,14 +198,14 @@ def print_build(built: Built, reference: str, proof: Proof | None, *, cached: bo
         say(f"\nstart it:\n  podman run --rm {reference}")
 
 
-def _print_tiers(built: Built) -> None:
+def _print_tiers(built: builds.Built) -> None:
     tiers = groupby(built.layers, key=lambda layer: layer.tier)
     rows = [[tier, *_cells(list(layers))] for tier, layers in tiers]
     titles = ["tier", "layers", "paths", "unpacked", "compressed", "reused"]
     say_table(titles, [*rows, ["together", *_cells(built.layers)]], right=range(1, 6))
 
 
-def _licence_lines(spec: Spec) -> Iterator[str]:
+def _licence_lines(spec: specs.Spec) -> Iterator[str]:
     """Say what no later step would: that registries for all will refuse the image."""
     if not spec.unknown:
         return
@@ -210,7 +214,7 @@ def _licence_lines(spec: Spec) -> Iterator[str]:
     yield "           a public registry will refuse the image; nix-seed licences says more"
 
 
-def _names(built: Built, reference: str) -> list[str]:
+def _names(built: builds.Built, reference: str) -> list[str]:
     return [
         f"image      {reference}",
         f"digest     {built.digest}",
@@ -219,7 +223,7 @@ def _names(built: Built, reference: str) -> list[str]:
     ]
 
 
-def _cells(layers: Iterable[BuiltLayer]) -> list[str]:
+def _cells(layers: Iterable[builds.BuiltLayer]) -> list[str]:
     found = list(layers)
     reused = [layer for layer in found if layer.reused]
     return [
@@ -231,7 +235,7 @@ def _cells(layers: Iterable[BuiltLayer]) -> list[str]:
     ]
 
 
-def _proof_lines(proof: Proof | None) -> Iterable[str]:
+def _proof_lines(proof: proofs.Proof | None) -> Iterable[str]:
     if proof is None:
         return
     if proof.complete:
@@ -243,12 +247,12 @@ def _proof_lines(proof: Proof | None) -> Iterable[str]:
     yield proof.remedy
 
 
-def pushed_json(pushed: Pushed, proof: Proof | None) -> None:
+def pushed_json(pushed: pushes.Pushed, proof: proofs.Proof | None) -> None:
     """Print an image in a registry as one JSON object."""
     build_json(pushed.built, pushed.reference, proof, tags=list(pushed.tags), sent=pushed.sent)
 
 
-def print_pushed(pushed: Pushed, proof: Proof | None) -> None:
+def print_pushed(pushed: pushes.Pushed, proof: proofs.Proof | None) -> None:
     """Print an image in a registry: its tiers, names and tags, and what had to be sent."""
     _print_tiers(pushed.built)
     lines = [
@@ -262,10 +266,8 @@ def print_pushed(pushed: Pushed, proof: Proof | None) -> None:
     say_lines(lines)
 
 
-def print_there(fetched: Fetched, evaluated: Evaluated, target: Reference) -> None:
+def print_there(fetched: store.Fetched, evaluated: requests.Evaluated, target: Reference) -> None:
     """Say that the registry has the image of this recipe already: nothing was built."""
-    from nix_seed.formats.oci.manifest import ANNOTATION_NAR_HASH, ANNOTATION_TIER, Manifest
-
     digest = fetched.descriptor.digest
     reference = str(target.at(digest))
     lines = [
@@ -275,11 +277,11 @@ def print_there(fetched: Fetched, evaluated: Evaluated, target: Reference) -> No
         f"digest     {digest}",
         f"input key  {evaluated.input_key}",
     ]
-    manifest = Manifest.parse(fetched.body, reference)
+    manifest = manifests.Manifest.parse(fetched.body, reference)
     value = {
         "built": False,
         "digest": str(digest),
-        "narHash": manifest.annotations.get(ANNOTATION_NAR_HASH),
+        "narHash": manifest.annotations.get(manifests.ANNOTATION_NAR_HASH),
         "inputKey": evaluated.input_key,
         "reference": reference,
         "system": evaluated.evaluation.recipe.outline.system,
@@ -288,7 +290,7 @@ def print_there(fetched: Fetched, evaluated: Evaluated, target: Reference) -> No
             {
                 "digest": str(layer.digest),
                 "size": layer.size,
-                "tier": layer.annotations.get(ANNOTATION_TIER),
+                "tier": layer.annotations.get(manifests.ANNOTATION_TIER),
                 "reused": True,
             }
             for layer in manifest.layers
@@ -320,29 +322,25 @@ def print_there(fetched: Fetched, evaluated: Evaluated, target: Reference) -> No
 @option("--no-lock", "Do not take the flake's seed.lock for the base.")
 @shared.registry_options
 @shared.json_option
-def command(**options: Any) -> Pushed | None:
+def command(**options: Any) -> pushes.Pushed | None:
     """Turn a flake into an image: a seed to build in, or a run image to ship.
 
     FLAKE is a directory or any flake reference, such as github:owner/repo; the flake needs no
     changes. If it has the attribute NAME (`seed`, or `run` for --kind run), that wins.
     """
-    from nix_seed.image.build import check_destination, store_image
-    from nix_seed.image.plan import plan_image
-    from nix_seed.image.request import evaluate_request
-
     if options["push"] is not None:
         return push(options)
     nix, request = shared.request_of(options)
     with progress():
-        evaluated = evaluate_request(nix, request)
+        evaluated = requests.evaluate_request(nix, request)
         name = evaluated.evaluation.recipe.outline.name
         destination = _destination(options, name, evaluated.input_key)
-        check_destination(destination)
+        builds.check_destination(destination)
         base = base_of(options, nix, evaluated)
-        plan = plan_image(nix, request, base, evaluated)
+        plan = plans.plan_image(nix, request, base, evaluated)
         how = assembly(options, nix)
         built = how.assemble(plan)
-        reference = store_image(built, how.cache, destination)
+        reference = builds.store_image(built, how.cache, destination)
         proof = prove(nix, built, destination, options["prove"])
     if manner().json:
         build_json(built, reference, proof)
@@ -353,13 +351,13 @@ def command(**options: Any) -> Pushed | None:
     return None
 
 
-def _destination(options: dict[str, Any], name: str, key: str) -> Destination:
-    from nix_seed.image.build import Destination
-
+def _destination(options: dict[str, Any], name: str, key: str) -> builds.Destination:
     path = options["output"]
     if path is not None:
-        return Destination(options["format_"], path, options["tag"] or name)
+        return builds.Destination(options["format_"], path, options["tag"] or name)
     if options["format_"] != "oci":
         suffix = options["format_"].removesuffix("-archive")
-        return Destination(options["format_"], Path(f"{name}.{suffix}.tar"), options["tag"] or name)
-    return Destination("oci", cache_directory() / "images", options["tag"] or key)
+        return builds.Destination(
+            options["format_"], Path(f"{name}.{suffix}.tar"), options["tag"] or name
+        )
+    return builds.Destination("oci", cache_directory() / "images", options["tag"] or key)

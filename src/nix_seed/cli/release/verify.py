@@ -4,39 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from nix_seed.cli import options as shared
 from nix_seed.cli.command import argument, exit_with, option, progress, seed_command
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import answer, say
 from nix_seed.core.processes import current_system
 from nix_seed.core.words import human_size, members, plain, plural
 from nix_seed.formats.oci.reference import LayoutReference, parse_reference
 
-if TYPE_CHECKING:
-    from nix_seed.formats.intoto.statement import Commit
-    from nix_seed.registry.open import AnyReference
-    from nix_seed.release.rules.answer import ImageVerification, Verification
-    from nix_seed.release.rules.record import PromotionResult
-    from nix_seed.release.rules.tree import OutputLeaf
-    from nix_seed.release.verifiers import Verifiers
-    from nix_seed.release.verify import Query
-    from nix_seed.trust.rules.claims import DissentDetail, Finding, JudgedClaim
-    from nix_seed.trust.rules.quorum import Dissent, QuorumResult
+with lazily():
+    from nix_seed.formats.intoto import statement as intoto
+    from nix_seed.outputs import promoted
+    from nix_seed.registry import open as registries
+    from nix_seed.release import export, load, verifiers, verify
+    from nix_seed.release.rules import answer as answers, record, tree
+    from nix_seed.trust.rules import claims, quorum
 
 
 _MOST_PATHS = 10
 
 
-def verification_lines(found: Verification, source: str | None = None) -> Iterator[str]:
+def verification_lines(found: answers.Verification, source: str | None = None) -> Iterator[str]:
     """Yield the verdict, and for which commit of *source* it is; then each image, by commits."""
-    from nix_seed.release.rules.answer import headline, other_commits
-
-    yield headline(found, source)
+    yield answers.headline(found, source)
     yield f"verdict: {found.fate.value.upper()}: {found.reason}"
-    yield from other_commits(found)
+    yield from answers.other_commits(found)
     if len(found.images) != 1:
         yield f"{found.reference}: {found.reason}"
     for image in found.images:
@@ -47,7 +43,7 @@ def verification_lines(found: Verification, source: str | None = None) -> Iterat
         yield from promotion_lines(found.promotion)
 
 
-def _image_lines(image: ImageVerification) -> Iterator[str]:
+def _image_lines(image: answers.ImageVerification) -> Iterator[str]:
     yield image.reference
     yield f"  image        {image.digest}"
     yield f"  system       {image.system}"
@@ -77,12 +73,12 @@ def _table(rows: Iterable[tuple[str, str, str, str]], widths: Sequence[int]) -> 
         yield line.rstrip()
 
 
-def _commit(finding: Finding) -> Commit | None:
+def _commit(finding: claims.Finding) -> intoto.Commit | None:
     predicate = finding.verdict.predicate
     return None if predicate is None else predicate.source.commit
 
 
-def _row(finding: Finding, image: ImageVerification) -> tuple[str, str, str, str]:
+def _row(finding: claims.Finding, image: answers.ImageVerification) -> tuple[str, str, str, str]:
     """Return who, fate, logs and why, for one attestation."""
     judged = _judged(finding, image)
     logs = ", ".join(sorted(finding.logs.logs))
@@ -100,7 +96,7 @@ def _row(finding: Finding, image: ImageVerification) -> tuple[str, str, str, str
     )
 
 
-def _judged(finding: Finding, image: ImageVerification) -> JudgedClaim | None:
+def _judged(finding: claims.Finding, image: answers.ImageVerification) -> claims.JudgedClaim | None:
     """Return how the claim stands that the finding brought, for the commit it is about."""
     found = [
         each
@@ -112,7 +108,9 @@ def _judged(finding: Finding, image: ImageVerification) -> JudgedClaim | None:
     return next(iter(about or found), None)
 
 
-def _quorum_lines(quorum: QuorumResult, details: tuple[DissentDetail, ...]) -> Iterator[str]:
+def _quorum_lines(
+    quorum: quorum.QuorumResult, details: tuple[claims.DissentDetail, ...]
+) -> Iterator[str]:
     for stated in quorum.roots:
         names = ", ".join(builder.id for builder in stated.builders)
         yield f"    roots      {stated.digest}, stated by {names}"
@@ -124,7 +122,9 @@ def _quorum_lines(quorum: QuorumResult, details: tuple[DissentDetail, ...]) -> I
         yield from _dissent_lines(dissent, details)
 
 
-def _dissent_lines(dissent: Dissent, details: tuple[DissentDetail, ...]) -> Iterator[str]:
+def _dissent_lines(
+    dissent: quorum.Dissent, details: tuple[claims.DissentDetail, ...]
+) -> Iterator[str]:
     said = dissent.claim.predicate
     if dissent.about_roots:
         yield f"    DISSENTS   {dissent.builder.id}: its trust roots are {said.roots_digest}"
@@ -141,7 +141,7 @@ def _dissent_lines(dissent: Dissent, details: tuple[DissentDetail, ...]) -> Iter
             yield from _detail_lines(detail)
 
 
-def _detail_lines(detail: DissentDetail) -> Iterator[str]:
+def _detail_lines(detail: claims.DissentDetail) -> Iterator[str]:
     if detail.difference is None:
         yield f"      paths    {detail.reason}"
         return
@@ -157,7 +157,7 @@ def _detail_lines(detail: DissentDetail) -> Iterator[str]:
         yield f"      spec     {', '.join(members)} differ"
 
 
-def _depth_lines(image: ImageVerification) -> Iterator[str]:
+def _depth_lines(image: answers.ImageVerification) -> Iterator[str]:
     depth = image.depth
     assert depth is not None
     what = f"{plural(depth.layers, 'layer')}, {plural(depth.paths, 'store path')}"
@@ -166,7 +166,7 @@ def _depth_lines(image: ImageVerification) -> Iterator[str]:
     yield from (f"    {problem}" for problem in depth.problems)
 
 
-def promotion_lines(found: PromotionResult) -> Iterator[str]:
+def promotion_lines(found: record.PromotionResult) -> Iterator[str]:
     """Yield what was checked of a promotion, a line each."""
     root = "none stands" if found.record is None else f"root {found.record.predicate.root}"
     yield f"promotion of {found.commit}: {root}"
@@ -175,7 +175,7 @@ def promotion_lines(found: PromotionResult) -> Iterator[str]:
         yield f"    {check.name:{width}}  {check.fate.value:17}  {check.reason}"
 
 
-def promotion_json(found: PromotionResult) -> dict[str, Any]:
+def promotion_json(found: record.PromotionResult) -> dict[str, Any]:
     """Return the same as one object."""
     record, said = found.record, found.record and found.record.predicate
     return members(found, "commit", words="reason", verdict="fate") | {
@@ -187,7 +187,7 @@ def promotion_json(found: PromotionResult) -> dict[str, Any]:
     }
 
 
-def verification_json(found: Verification) -> dict[str, Any]:
+def verification_json(found: answers.Verification) -> dict[str, Any]:
     """Return the same as one object."""
     return members(
         found, "reference", "policy", "epoch", "exit_code", words="reason", verdict="fate"
@@ -197,7 +197,7 @@ def verification_json(found: Verification) -> dict[str, Any]:
     }
 
 
-def _image_json(image: ImageVerification) -> dict[str, Any]:
+def _image_json(image: answers.ImageVerification) -> dict[str, Any]:
     depth = image.depth and members(image.depth, "layers", "paths", "size", "problems")
     names = ("reference", "digest", "system", "nar_hash")
     return members(image, *names, words="reason", verdict="fate") | {
@@ -209,7 +209,7 @@ def _image_json(image: ImageVerification) -> dict[str, Any]:
     }
 
 
-def _finding_json(finding: Finding, image: ImageVerification) -> dict[str, Any]:
+def _finding_json(finding: claims.Finding, image: answers.ImageVerification) -> dict[str, Any]:
     judged = _judged(finding, image)
     verdict = members(finding.verdict, "fate", reason="ground", words="reason")
     return (
@@ -226,7 +226,7 @@ def _finding_json(finding: Finding, image: ImageVerification) -> dict[str, Any]:
     )
 
 
-def _quorum_json(quorum: QuorumResult) -> dict[str, Any]:
+def _quorum_json(quorum: quorum.QuorumResult) -> dict[str, Any]:
     said = {"image": "claim.predicate.image_digest", "rootsDigest": "claim.predicate.roots_digest"}
     who = {"builder": "builder.id"}
     return members(quorum, "outcome", "threshold", commit="asked.commit") | {
@@ -245,7 +245,7 @@ def _quorum_json(quorum: QuorumResult) -> dict[str, Any]:
     }
 
 
-def _detail_json(detail: DissentDetail) -> dict[str, Any]:
+def _detail_json(detail: claims.DissentDetail) -> dict[str, Any]:
     paths = () if detail.difference is None else detail.difference.paths
     return members(detail, "builder", "image", words="reason") | {
         "paths": [members(each, "path", here="ours", there="theirs") for each in paths]
@@ -288,12 +288,10 @@ def command(**options: Any) -> None:
     Exit 0: it is. 1: checked, and it is not (too few agree, or one says otherwise). 3: it could
     not be checked.
     """
-    from nix_seed.release.load import verifiers_of
-
     loaded = shared.policy_of(options)
     verify, reference, query = _question(options)
     with progress():
-        by = verifiers_of(
+        by = load.verifiers_of(
             loaded,
             shared.stores_of(options),
             shared.state_of(options),
@@ -318,24 +316,23 @@ def command(**options: Any) -> None:
 
 
 def _output(
-    by: Verifiers, places: Sequence[AnyReference], found: Verification, options: dict[str, Any]
-) -> OutputLeaf:
+    by: verifiers.Verifiers,
+    places: Sequence[registries.AnyReference],
+    found: answers.Verification,
+    options: dict[str, Any],
+) -> tree.OutputLeaf:
     """Return the output that was asked for, for --system or this machine's system."""
-    from nix_seed.outputs.promoted import promoted_output
-
     system = options["system"] or current_system()
-    return promoted_output(by, places, found, options["output"], system)[0]
+    return promoted.promoted_output(by, places, found, options["output"], system)[0]
 
 
-def _question(options: dict[str, Any]) -> tuple[Callable[..., Verification], AnyReference, Query]:
+def _question(
+    options: dict[str, Any],
+) -> tuple[Callable[..., answers.Verification], registries.AnyReference, verify.Query]:
     """Return what answers, where it looks, and what is asked: about an image, or a commit.
 
     Offline it looks into what was exported.
     """
-    from nix_seed.formats.intoto.statement import Commit, is_commit
-    from nix_seed.release.export import exported
-    from nix_seed.release.verify import Query, verify_commit, verify_image
-
     text, system, deep = (
         shared.image_or_commit(options["reference"]),
         options["system"],
@@ -343,22 +340,22 @@ def _question(options: dict[str, Any]) -> tuple[Callable[..., Verification], Any
     )
     offline = options["offline"]
     evidence = tuple(parse_reference(each) for each in options["evidence"])
-    if options["output"] is not None and not is_commit(text):
+    if options["output"] is not None and not intoto.is_commit(text):
         raise click.UsageError("--output goes with a commit: outputs are promoted with it")
-    if is_commit(text):
+    if intoto.is_commit(text):
         if options["commit"] is not None or options["quorum_only"]:
             raise click.UsageError("COMMIT takes neither --commit nor --quorum-only")
-        query = Query(Commit(text), system, deep, True, evidence)
+        query = verify.Query(intoto.Commit(text), system, deep, True, evidence)
         if offline:
             if options["repository"] is not None:
                 raise click.UsageError("--offline DIR says where to look, and so --from does not")
-            return verify_commit, LayoutReference(str(offline)), query
+            return verify.verify_commit, LayoutReference(str(offline)), query
         given = options["repository"] or shared.locked_image(f"where was {text} published?")
-        return verify_commit, parse_reference(given), query
+        return verify.verify_commit, parse_reference(given), query
     if options["repository"] is not None:
         raise click.UsageError("--from goes with a commit; IMAGE says itself where it is")
     commit = None if options["commit"] is None else shared.commit_named(options["commit"])
     promotion = False if options["quorum_only"] else None
     image = parse_reference(text)
-    where = exported(image, offline) if offline else image
-    return verify_image, where, Query(commit, system, deep, promotion, evidence)
+    where = export.exported(image, offline) if offline else image
+    return verify.verify_image, where, verify.Query(commit, system, deep, promotion, evidence)
