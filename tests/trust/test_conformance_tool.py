@@ -23,9 +23,9 @@ def test_a_bundle_by_a_key_is_verified_for_its_artifact_alone(tmp_path: Path) ->
     (tmp_path / "b").write_bytes(other)
 
     def verify(name: str) -> subprocess.CompletedProcess[str]:
-        named = ["--bundle", tmp_path / "bundle", "--key", tmp_path / "key.pub", tmp_path / name]
-        command = [sys.executable, TOOL, "verify-bundle", *named]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+        options = ["--bundle", "bundle", "--key", "key.pub", name]
+        command = [sys.executable, str(TOOL), "verify-bundle", *options]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert verify("a").returncode == 0, verify("a").stderr
     assert verify("b").returncode == 1

@@ -1,36 +1,37 @@
 """Modules that are loaded at their first use: the help of a command does not wait for its work."""
 
-import sys
-from collections.abc import Iterator, Sequence
+import builtins
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.machinery import ModuleSpec, PathFinder
-from importlib.util import LazyLoader
-from types import ModuleType
+from importlib import import_module
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 
-class _Later:
-    """Finds modules as Python does, and leaves loading them to whoever first asks for a name."""
+class _Later(ModuleType):
+    """Stands for the module of its name, and imports it when one of its names is asked for."""
 
-    @staticmethod
-    def find_spec(
-        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(name, path, target)
-        # A package is left to Python: what it holds is looked for in it at once.
-        if spec is None or spec.loader is None or spec.submodule_search_locations is not None:
-            return None
-        spec.loader = LazyLoader(spec.loader)
-        return spec
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module(self.__name__), name)
 
 
 @contextmanager
 def lazily() -> Iterator[None]:
-    """Import modules inside, each whole (``from package import module``); load them when used.
+    """Take modules inside, each whole: ``from package import module``.
 
-    A single name of a module (``from package.module import name``) would load it at once.
+    They are imported as ever, but later: whichever thread is the first to use one.
     """
-    sys.meta_path.insert(0, _Later)
+    real, here = builtins.__import__, threading.get_ident()
+
+    def later(name: str, *others: Any, **named: Any) -> Any:
+        if threading.get_ident() != here:
+            return real(name, *others, **named)
+        _, _, modules, _ = others
+        return SimpleNamespace(**{each: _Later(f"{name}.{each}") for each in modules})
+
+    builtins.__import__ = later
     try:
         yield
     finally:
-        sys.meta_path.remove(_Later)
+        builtins.__import__ = real
