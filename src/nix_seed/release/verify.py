@@ -18,13 +18,7 @@ from nix_seed.formats.intoto.statement import Commit
 from nix_seed.image.inspect import InspectedImage, InspectedIndex, inspect
 from nix_seed.registry.open import AnyReference, Stores, fetch, holder_of, is_to_be_made
 from nix_seed.registry.store import ImageStore
-from nix_seed.release.records import (
-    ask_ledgers,
-    find_proof,
-    judge_ledger,
-    judge_promotion,
-    pinned_root,
-)
+from nix_seed.release import records as recorded
 from nix_seed.release.rules import answer, record
 from nix_seed.release.rules.tree import Vote
 from nix_seed.release.verifiers import Verifiers
@@ -74,7 +68,9 @@ def verify_image(by: Verifiers, reference: AnyReference, query: Query) -> answer
     promotion = None
     if bool(by.policy.promoters) if query.promotion is None else query.promotion:
         index = root.descriptor.digest if isinstance(found, InspectedIndex) else None
-        promotion = judge_promotion(by, beside, answers, query.commit, index, whole=complete)
+        promotion = recorded.judge_promotion(
+            by, beside, answers, query.commit, index, whole=complete
+        )
         if promotion is None and fate is Fate.VERIFIED:
             fate, reason = Fate.FALSE, "its images are of no one commit that could be promoted"
             for left in filter(None, (each.left_open for each in answers)):
@@ -221,21 +217,21 @@ def verify_commit(by: Verifiers, reference: AnyReference, query: Query) -> answe
         )
     places = (reference, *query.evidence)
     beside = attached.Listings(tuple(by.stores.open(each) for each in places))
-    found = judge_ledger(beside.of(commit.key), by)
+    found = recorded.judge_ledger(beside.of(commit.key), by)
     ours = (each for each in found.records if each.predicate.commit == commit)
     records = [each for each in ours if record.stands(each, policy)]
     # Before anything is fetched: what is known to be false stays so, whatever cannot be had.
-    pinned = pinned_root(by, commit, records) if records else None
+    pinned = recorded.pinned_root(by, commit, records) if records else None
     so_far = record.evaluate_promotion(policy, commit, found, record.Shown(proofs={}), pinned)
     if not records:
         return _answer(by, reference, so_far)
-    so_far = replace(so_far, checks=(*so_far.checks, *ask_ledgers(by, records[0])))
+    so_far = replace(so_far, checks=(*so_far.checks, *recorded.ask_ledgers(by, records[0])))
     if so_far.fate is Fate.FALSE:
         return _answer(by, reference, so_far)
     promoted: Digest | Check = records[0].predicate.index
     if query.system is not None:
         foreign = record.foreign_system(records[0], policy, query.system)
-        proof = foreign or find_proof(beside.stores, records, query.system)
+        proof = foreign or recorded.find_proof(beside.stores, records, query.system)
         promoted = proof if isinstance(proof, Check) else proof.leaf.image_digest
     if isinstance(promoted, Check):
         reason = f"{commit} was promoted, and for {query.system}: {promoted.reason}"
