@@ -46,7 +46,10 @@ def _typed(
     fetched = repository.get_manifest(item.digest)
     if fetched is None:
         return None  # deleted since it was listed
-    manifest = oci.Manifest.parse(fetched.body, f"{repository}@{item.digest}")
+    try:
+        manifest = oci.Manifest.parse(fetched.body, f"{repository}@{item.digest}")
+    except InputError:
+        return None  # whatever it is, it says of itself nothing that is asked for
     return replace(item, artifact_type=artifact_type) if manifest.kind == artifact_type else None
 
 
