@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.errors import CheckedFalse, InputError, of_store
 from nix_seed.core.files import explained, open_regular, unnamed
 from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType, lists_referrers
 from nix_seed.registry import store
@@ -301,7 +301,8 @@ def _hold(file: BinaryIO, size: int) -> store.Held:
 
 
 def _kind(body: bytes, label: str) -> str:
-    value = canonical_json.loads(body, label=label)
+    with of_store():
+        value = canonical_json.loads(body, label=label)
     inner = value.get("mediaType") if isinstance(value, dict) else None
     if isinstance(inner, str):
         return inner
