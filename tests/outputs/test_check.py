@@ -91,6 +91,21 @@ def test_what_one_builder_built_is_no_proof(
     assert "0 of 3 outputs reproducible, 3 built once" in printed
 
 
+def test_a_log_that_contradicts_itself_is_no_success(
+    world: OutputsWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.build("alice")
+    world.build("bob")
+    world.logs[0]["url"] = '"log"'
+    assert ask(world, capsys)[0] == 0
+    for tile in (world.root / "log/public/tile/0").rglob("*"):
+        if tile.is_file():
+            tile.write_bytes(bytes(len(tile.read_bytes())))
+    code, printed = ask(world, capsys)
+    assert code == 1
+    assert "verdict: CHECKED AND FALSE: the log log forked" in printed
+
+
 def test_nobody_said_anything(world: OutputsWorld, capsys: pytest.CaptureFixture[str]) -> None:
     world.build("alice", commit=OTHER_COMMIT)
     code, printed = ask(world, capsys)

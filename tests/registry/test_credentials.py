@@ -37,6 +37,11 @@ def test_nothing_is_known(tmp_path: Path) -> None:
     assert Keyring().find("ghcr.io", "o/r") is None
 
 
+def test_a_file_that_was_never_written_to_holds_nothing(tmp_path: Path) -> None:
+    docker(tmp_path, "\n")
+    assert Keyring({}, tmp_path).find("ghcr.io", "o/r") is None
+
+
 def as_nobody(deed: Callable[[], object]) -> int:
     """Return 0 once another user has done *deed*, 9 for an ``InputError`` with what to do."""
     child = os.fork()
@@ -137,6 +142,7 @@ case "$server" in
   token.io) echo '{"ServerURL": "token.io", "Username": "<token>", "Secret": "refresh"}' ;;
   https://index.docker.io/v1/) echo '{"Username": "hub", "Secret": "h"}' ;;
   bad.io) echo 's3cret but no JSON' ;;
+  deep.io) printf '%99999s' | tr ' ' '[' ;;
   fail.io) echo 'the keychain s3cret is locked'; exit 1 ;;
   *) echo 'credentials not found in native keychain'; exit 1 ;;
 esac
@@ -175,6 +181,7 @@ def test_helpers(tmp_path: Path) -> None:
     ("server", "message"),
     [
         ("bad.io", "docker-credential-testing answered what is not its protocol"),
+        ("deep.io", "docker-credential-testing answered what is not its protocol"),
         ("fail.io", "docker-credential-testing failed with exit code 1 for fail.io"),
     ],
 )

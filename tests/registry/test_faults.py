@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType
 from nix_seed.registry.client import Repository
 from nix_seed.registry.credentials import Credential, Keyring
 from nix_seed.registry.errors import Patience, Unreachable
+from nix_seed.registry.http import _Http
 from nix_seed.registry.store import Held
 from support.faults import Fault, Proxy, fault_proxy
 from support.registries import PASSWORD, USER, Running, certificate, docker_registry
@@ -435,6 +437,30 @@ def test_an_upload_that_is_cut_is_begun_anew(
     repository.push_blob(Descriptor("x", Digest.of(data), len(data)), lambda: [data])
     assert len(slept) == 2
     assert b"".join(repository.open_blob(stored)) == DATA
+
+
+def test_a_slow_line_is_no_stalled_one() -> None:
+    """The limit is for what is taken, not for all that is sent at once."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(1)
+    taken: list[int] = []
+
+    def take() -> None:
+        while data := theirs.recv(1 << 16):
+            taken.append(len(data))
+            time.sleep(0.1)
+
+    reader = threading.Thread(target=take)
+    reader.start()
+    connection = _Http("registry.example")
+    connection.sock = ours
+    try:
+        connection.send(bytes(1 << 20))
+    finally:
+        connection.close()
+        reader.join()
+        theirs.close()
+    assert sum(taken) == 1 << 20
 
 
 def test_a_server_that_takes_no_more_is_given_up(proxy: Proxy) -> None:

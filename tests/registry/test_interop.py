@@ -33,11 +33,17 @@ US = Keyring(given=Credential("the test", USER, PASSWORD))
 KINDS = ["application/vnd.test.a", "application/vnd.test.b"]
 
 
-@pytest.fixture(scope="module", params=["docker-registry", "with the referrers API"])
+@pytest.fixture(
+    scope="module", params=["docker-registry", "distribution 3", "with the referrers API"]
+)
 def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     root = tmp_path_factory.mktemp("registry")
-    start = docker_registry if request.param == "docker-registry" else referrers_registry
-    with start(root) as running:
+    if request.param == "with the referrers API":
+        start = referrers_registry(root)
+    else:
+        later = request.param == "distribution 3"
+        start = docker_registry(root, program=installed("registry") if later else None)
+    with start as running:
         yield running.host
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -11,11 +12,14 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType
+from nix_seed.formats.intoto.bundle import BUNDLE_V03
+from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType, fallback_tag
 from nix_seed.registry.client import Repository
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
-from nix_seed.registry.store import Held, ImageStore
+from nix_seed.registry.store import Held, ImageStore, index_members, is_bundle, read_referrer
+from nix_seed.trust.attestations import attach_bundle
+from support.attestations import push_image
 from support.seed_images import seed_image
 
 DATA = bytes(range(256)) * 4000
@@ -205,3 +209,26 @@ def test_two_tags_of_one_digest_are_one_image(tmp_path: Path) -> None:
     seed_image(tmp_path, "v3", system="aarch64-linux")
     with pytest.raises(InputError, match="holds 2 images; say which"):
         store.only_image()
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+def test_what_is_listed_and_is_no_manifest_hides_no_other(tmp_path: Path, tagged: bool) -> None:
+    """Nor is it the user's mistake."""
+    store = LayoutStore(Layout.create(tmp_path / "layout"))
+    subject = push_image(store)
+    good = attach_bundle(store, subject, b"a bundle", "https://x.example/v1")
+    broken = Descriptor.of(MediaType.MANIFEST, b'{"schemaVersion":true}')
+    store.take_blob(broken, lambda _: iter([b'{"schemaVersion":true}']))
+    if tagged:
+        tag = fallback_tag(subject.digest)
+        listed = index_members(store.get_manifest(tag), tag)
+        store.put_manifest(Index((*listed, broken)).dump(), MediaType.INDEX, tag)
+    else:
+        path = tmp_path / "layout/index.json"
+        value = json.loads(path.read_bytes())
+        value["manifests"].append(broken.to_json())
+        path.write_text(json.dumps(value))
+    found = store.referrers(subject.digest, BUNDLE_V03)
+    assert [each.digest for each in found] == [good.digest]
+    with pytest.raises(CheckedFalse, match="schemaVersion"):
+        read_referrer(store, broken, subject.digest, is_bundle)

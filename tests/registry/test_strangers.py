@@ -16,22 +16,24 @@ from typing import Any
 
 import pytest
 
+from fuzz.wire import answering
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
-from nix_seed.formats.oci.manifest import Descriptor, MediaType
+from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType, fallback_tag
 from nix_seed.registry.auth import Challenge, parse_challenges
 from nix_seed.registry.client import Repository
 from nix_seed.registry.credentials import Credential, Keyring
-from nix_seed.registry.errors import Patience
+from nix_seed.registry.errors import Denied, NotTaken, Patience
 from nix_seed.registry.rules.http import parse_url, upgraded
 from support.faults import Fault, fault_proxy
-from support.quirks import PASSWORD, USER, Reply, quirky_registry
+from support.quirks import PASSWORD, USER, Reply, page, quirky_registry, refuse
 from support.registries import certificate
 from support.repositories import Registry
 
 US = Keyring(given=Credential("the test", USER, PASSWORD))
 QUICK = Patience(attempts=3, base=0.001, stall=5)
 LAYER = MediaType.LAYER_ZSTD
+EMPTY_BLOB = Descriptor.of(MediaType.EMPTY, b"{}")
 
 
 def repository(host: str, keyring: Keyring = US, **more: Any) -> Repository:
@@ -377,3 +379,71 @@ def test_a_registry_at_an_address_of_version_six() -> None:
     asked = Registry("[::1]:9", keyring=Keyring(), patience=hasty).repository("q/x")
     with pytest.raises(CouldNotCheck, match=r"https://\[::1\]:9/v2/: no connection could be made"):
         asked.get_manifest("v1")
+
+
+@pytest.mark.parametrize("status", [200, 403, 404, 502])
+def test_a_web_page_is_named_with_its_title_and_what_to_do(status: int) -> None:
+    """A gateway's refusal is not the registry's: another login does not help."""
+    text = "<html><head><title>Access denied &amp; logged\n</title></head><body>…</body></html>"
+    with quirky_registry(lambda query, go: page(status, text), api=False) as running:
+        ours = repository(running.host)
+        with pytest.raises(CouldNotCheck) as caught:
+            ours.check_writable()
+    said = f"(it sent a web page), answered {status}: Access denied & logged"
+    assert said in caught.value.message
+    hint = caught.value.hint or ""
+    assert ("try again later" if status == 502 else "See what a browser shows") in hint
+
+
+def test_a_password_that_a_proxy_asks_for_by_a_page_is_asked_for() -> None:
+    asks = page(401).but(WWW_Authenticate='Basic realm="gateway"')
+    with (
+        quirky_registry(lambda query, go: asks, api=False) as running,
+        pytest.raises(Denied) as caught,
+    ):
+        repository(running.host, Keyring()).check_writable()
+    assert "log in with" in (caught.value.hint or "")
+
+
+def test_a_document_that_a_registry_finds_invalid_has_a_reason() -> None:
+    def quirk(query: Any, go: Any) -> Reply:
+        took = query.method == "PUT" and query.kind == "manifests"
+        return refuse(400, "MANIFEST_INVALID") if took else go()
+
+    with quirky_registry(quirk, api=False) as running, pytest.raises(NotTaken) as caught:
+        repository(running.host).put_manifest(Index(()).dump(), MediaType.INDEX, "v1")
+    assert "does not know documents of this kind" in (caught.value.hint or "")
+
+
+def test_what_is_listed_and_is_no_manifest_hides_no_other() -> None:
+    subject, kind, broken = Digest("ab" * 32), "application/vnd.test.a", b'{"schemaVersion":true}'
+    with quirky_registry(lambda query, go: go(), api=False) as running:
+        ours, listed = repository(running.host), list[Descriptor]()
+        for item in (broken, Manifest(EMPTY_BLOB, (EMPTY_BLOB,), artifact_type=kind).dump()):
+            ours.push_blob(EMPTY_BLOB, lambda: [b"{}"])
+            ours.put_manifest(item, MediaType.MANIFEST)
+            listed.append(Descriptor.of(MediaType.MANIFEST, item))
+        ours.put_manifest(Index(tuple(listed)).dump(), MediaType.INDEX, fallback_tag(subject))
+        assert [each.digest for each in ours.referrers(subject, kind)] == [listed[1].digest]
+
+
+def test_a_proxy_whose_client_went_away_is_asked_again() -> None:
+    def quirk(query: Any, go: Any) -> Reply:
+        return page(499) if len(query.server.seen) == 1 else go()
+
+    with quirky_registry(quirk, api=False) as running:
+        assert repository(running.host).list_tags() == ()
+
+
+EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n"
+
+
+def test_what_comes_before_an_answer_is_passed_over() -> None:
+    with answering(EARLY + b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"tags":["v1"]}'):
+        assert repository("registry.example").list_tags() == ("v1",)
+
+
+@pytest.mark.parametrize("before", [EARLY, b"HTTP/1.1 100 Continue\r\n\r\n"])
+def test_a_server_that_never_comes_to_its_answer_is_left(before: bytes) -> None:
+    with answering(before * 1000), pytest.raises(CouldNotCheck, match="interim answers"):
+        repository("registry.example").list_tags()

@@ -16,6 +16,8 @@ import pytest
 _HERE = Path(__file__).parent
 MODULES = {
     "crane": "github.com/google/go-containerregistry/cmd/crane@v0.22.1",
+    # The registry that Debian's docker-registry is an older version of.
+    "registry": "github.com/distribution/distribution/v3/cmd/registry@v3.1.2",
     "oras": "oras.land/oras/cmd/oras@v1.3.6",
     # Rekor v2; the module's later versions need Go 1.27.
     "posix": "github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix@v2.3.0",

@@ -75,9 +75,10 @@ def docker_registry(
     tls: Certificate | None = None,
     tokens: Tokens | None = None,
     port: int | None = None,
+    program: str | None = None,
 ) -> Iterator[Running]:
-    """Run docker-registry 2.x with its blobs below *root*."""
-    program = needs("docker-registry", "docker-registry")
+    """Run docker-registry 2.x, or *program*, a later one, with its blobs below *root*."""
+    program = program or needs("docker-registry", "docker-registry")
     port = port or free_port()
     config = root / "config.yml"
     root.mkdir(parents=True, exist_ok=True)

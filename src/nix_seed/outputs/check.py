@@ -36,10 +36,15 @@ def check_outputs(
     words: dict[str, list[Word]] = {} if system is None else {system: []}
     for word in heard.words:
         words.setdefault(word.system, []).append(word)
-    lies = [SetAside("", reason) for reason in found.lies]
+    aside = [SetAside("", reason) for reason in found.lies]
     unread = [each.reason for each in troubles_of(found)]
     report = evaluate_outputs(
-        by.policy, commit, words, (*lies, *heard.set_aside), (*unread, *heard.unchecked)
+        by.policy,
+        commit,
+        words,
+        (*aside, *heard.set_aside),
+        (*unread, *heard.unchecked),
+        (*found.lies, *heard.lies),
     )
     begins = [each for each in report.outputs if each.begins][:_MOST_COMPARED]
     compared = {each: _compared(stores, each) for each in begins}

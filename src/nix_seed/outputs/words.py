@@ -41,11 +41,15 @@ EXPECTED = Expected(subject=None, predicate_types=(PREDICATE_TYPE,))
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What bundles say: *words* that may count, what was *set_aside*, and what is *unchecked*."""
+    """What bundles say: *words* that may count, what was *set_aside*, and what is *unchecked*.
+
+    *lies* are of logs, and set aside as well.
+    """
 
     words: tuple[Word, ...] = ()
     set_aside: tuple[SetAside, ...] = ()
     unchecked: tuple[str, ...] = ()
+    lies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,7 @@ class _Judged:
     speakers: tuple[_Speaker, ...]
     set_aside: tuple[SetAside, ...]
     unchecked: tuple[str, ...]
+    lies: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +121,7 @@ class WordReader:
             self._heard[key] = self._judged(found, asked)
         said = self._heard[key]
         words = (word for each in said.speakers for word in each.words(path))
-        return Heard(tuple(words), said.set_aside, said.unchecked)
+        return Heard(tuple(words), said.set_aside, said.unchecked, said.lies)
 
     def _judged(self, bundles: Iterable[Attestation], asked: Question) -> _Judged:
         findings = [self._examined(each) for each in bundles]
@@ -137,7 +142,7 @@ class WordReader:
                 aside.append(judged)
             else:
                 speakers.append(_Speaker(*judged, Digest.of(_envelope(envelope)), read))
-        return _Judged(tuple(speakers), tuple(aside), tuple(unchecked))
+        return _Judged(tuple(speakers), tuple(aside), tuple(unchecked), tuple(doubts.lies))
 
     def _examined(self, found: Attestation) -> Finding:
         if found.text not in self._findings:

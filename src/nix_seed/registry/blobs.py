@@ -29,7 +29,6 @@ from nix_seed.registry.session import RegistryRequest, Reply, Session
 from nix_seed.registry.store import Held
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)\Z")
-_PIECE = 1 << 18  # bytes
 _WORTH = 1 << 16  # bytes of one connection that make another one worth its while
 # Small enough for what limits a request: 20 MB (Azure), 100 MB (Cloudflare).
 _PART = 8 << 20
@@ -441,7 +440,7 @@ class _Meter:
                 if self.announced is not None and self.size > self.announced:
                     self.ended = True
                     raise CouldNotCheck("more bytes than were announced")
-                yield from _pieces(chunk)
+                yield chunk
         except OSError as error:
             raise CouldNotCheck(f"the data to be pushed cannot be read: {error}") from error
         if self.announced is not None and self.size < self.announced:
@@ -471,16 +470,6 @@ def _parts(pieces: Iterable[bytes]) -> Iterator[bytes]:
             del held[:_PART]
     if held:
         yield bytes(held)
-
-
-def _pieces(chunk: bytes) -> Iterator[bytes]:
-    # A socket's time limit is for one call of send: a large chunk on a slow line would exceed it.
-    if len(chunk) <= _PIECE:
-        yield chunk
-        return
-    view = memoryview(chunk)
-    for start in range(0, len(chunk), _PIECE):
-        yield bytes(view[start : start + _PIECE])
 
 
 def _check_received(reply: Reply, size: int, doing: str) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, of_store
 from nix_seed.core.parallel import in_parallel
 from nix_seed.formats.oci import manifest as oci
 from nix_seed.formats.oci.reference import Reference, check_tag
@@ -46,7 +46,10 @@ def _typed(
     fetched = repository.get_manifest(item.digest)
     if fetched is None:
         return None  # deleted since it was listed
-    manifest = oci.Manifest.parse(fetched.body, f"{repository}@{item.digest}")
+    try:
+        manifest = oci.Manifest.parse(fetched.body, f"{repository}@{item.digest}")
+    except InputError:
+        return None  # whatever it is, it says of itself nothing that is asked for
     return replace(item, artifact_type=artifact_type) if manifest.kind == artifact_type else None
 
 
@@ -96,7 +99,8 @@ def _at_tag(
     fetched = repository.get_manifest(tag, writing=writing)
     if fetched is None or fetched.descriptor.digest == subject:
         return () if fetched is None else None
-    return oci.Index.parse(fetched.body, f"{repository}:{tag}").manifests
+    with of_store():
+        return oci.Index.parse(fetched.body, f"{repository}:{tag}").manifests
 
 
 def _from_api(repository: Repository, subject: Digest) -> tuple[oci.Descriptor, ...] | None:
@@ -191,7 +195,8 @@ class Repository(RepositoryBlobs):
 
     def _fetched(self, reply: Reply, label: str) -> store.Fetched:
         assert reply.body is not None
-        kind = http.document_type(reply.headers.get("Content-Type"), reply.body, label)
+        with of_store():
+            kind = http.document_type(reply.headers.get("Content-Type"), reply.body, label)
         return store.Fetched(oci.Descriptor.of(kind, reply.body), reply.body)
 
     def _ask(self, method: str, name: str | Digest, writing: bool) -> Reply | None:

@@ -151,7 +151,7 @@ class Keyring:
         try:
             value = json.loads(answer)
             username, secret = str(value["Username"]), str(value["Secret"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             # The answer holds a secret: no part of it is repeated here.
             raise CouldNotCheck(f"{source} answered what is not its protocol") from error
         if username == "<token>":
@@ -257,7 +257,8 @@ def _read(path: Path) -> dict[str, Any]:
             hint="let this user read it, set HOME to a directory of this user's, or name another"
             " file in REGISTRY_AUTH_FILE",
         ) from error
-    return _parse(text, str(path))
+    # One that was made and never written to, as by a mount of nothing, holds no logins.
+    return _parse(text, str(path)) if text.strip() else {}
 
 
 def _parse(text: bytes | str, path: str) -> dict[str, Any]:

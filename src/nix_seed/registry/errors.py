@@ -21,9 +21,15 @@ from typing import TypeVar
 
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
 from nix_seed.core.values import dataclass
-from nix_seed.registry.rules.http import Meaning, RegistryQuestion, Rule
+from nix_seed.registry.rules.http import (
+    LATER,
+    UNKNOWN_KIND,
+    Meaning,
+    RegistryQuestion,
+    Rule,
+    is_page,
+)
 
-_TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504, *range(520, 525)})
 # Answers that say by themselves that nothing was done, whatever the method was.
 _NOT_DONE = frozenset({425, 429, 503})
 # What a manifest names was sent before it. A store that settles late, or another job that sends the
@@ -32,6 +38,12 @@ _NOT_YET = frozenset({"BLOB_UNKNOWN", "MANIFEST_BLOB_UNKNOWN"})
 _NO_ROOM = 507
 _IS_FULL = re.compile(r"quota|storage (?:limit|resource)|no space left|insufficient storage", re.I)
 _FULL = "there is no room for it: delete what is old there, or have the limit raised"
+_INVALID = "MANIFEST_INVALID"
+_PAGE = (
+    "a web page is no registry's answer: it is a login's or a proxy's. See what a browser shows at"
+    " the registry, and check its name, HTTPS_PROXY and NO_PROXY"
+)
+_TITLE = re.compile(r"<title[^>]{0,200}>([^<]{1,300})", re.I)
 _WORDS = 300  # characters of a foreign message that are shown
 _SHORTEST_SECRET = 6
 
@@ -81,7 +93,7 @@ class Attempt:
 
 def retryable(status: int) -> bool:
     """Whether the same request may succeed later."""
-    return status in _TRY_AGAIN
+    return status in LATER
 
 
 def failure(
@@ -104,10 +116,14 @@ def failure(
             retry_after=headers.get("Retry-After"),
             not_done=status in _NOT_DONE,
         )
+    # What limits a request, or asks for a password, says what it wants by its status.
+    page = is_page(headers) and status != 413 and "WWW-Authenticate" not in headers
     if status in {401, 403} and not rule.by_storage:
+        answered = f"{who} answered {said}" if page else f"denied ({said})"
+        hint = _PAGE if page else _how_to_log_in(attempt.identity)
         return Denied(
-            f"{doing}: denied ({said}); it needs {attempt.needs}, as {attempt.identity}",
-            hint=_FULL if _IS_FULL.search(words) else _how_to_log_in(attempt.identity),
+            f"{doing}: {answered}; it needs {attempt.needs}, as {attempt.identity}",
+            hint=_FULL if _IS_FULL.search(words) else hint,
         )
     if rule.question is RegistryQuestion.TAKE_MANIFEST and not _NOT_YET.isdisjoint(_codes(body)):
         return Unreachable(
@@ -116,16 +132,23 @@ def failure(
             not_done=True,
         )
     kind = NotTaken if rule.meaning is Meaning.OTHER_WAY else CouldNotCheck
-    full = status == _NO_ROOM or _IS_FULL.search(words)
-    return kind(f"{doing}: {who} answered {said}", hint=_FULL if full else rule.said or None)
+    hint = rule.said
+    if status == _NO_ROOM or _IS_FULL.search(words):
+        hint = _FULL
+    elif page:
+        hint = _PAGE
+    elif rule.question is RegistryQuestion.TAKE_MANIFEST and _INVALID in _codes(body):
+        hint = UNKNOWN_KIND
+    return kind(f"{doing}: {who} answered {said}", hint=hint or None)
 
 
 def describe(body: bytes, secrets: tuple[str, ...] = ()) -> str:
     """Return the messages of an error document (distribution-spec, "Error Codes") in one line.
 
-    Empty for a document of any other shape, and for one that repeats one of *secrets*.
+    Or the title of a web page. Empty for what is neither; nothing of one that repeats one of
+    *secrets*.
     """
-    found = [_one(error) for error in _errors(body)]
+    found = [_one(error) for error in _errors(body)] or [_title(body)]
     # A registry's words reach a terminal: no control characters, no line breaks.
     text = "".join(
         character if character.isprintable() else " "
@@ -143,6 +166,13 @@ def _errors(body: bytes) -> list[dict[str, object]]:
         return []
     errors = value.get("errors") if isinstance(value, dict) else None
     return [each for each in errors if isinstance(each, dict)] if isinstance(errors, list) else []
+
+
+def _title(body: bytes) -> str:
+    from html import unescape
+
+    found = _TITLE.search(body.decode(errors="replace"))
+    return " ".join(unescape(found[1]).split()) if found else ""
 
 
 def _codes(body: bytes) -> list[str]:

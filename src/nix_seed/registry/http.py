@@ -19,8 +19,9 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
-from typing import Any
+from typing import Any, ClassVar
 
 import urllib3
 from urllib3.util import Timeout
@@ -36,7 +37,15 @@ _CHUNK = 1 << 18
 _CONNECTIONS = 64
 _ERROR_BODY = 1 << 16
 _WORTH_READING = 1 << 14  # bytes; less than a new TLS connection costs
-_SLOWEST = 1 << 10  # bytes a second; what arrives more slowly would take days
+_SLOWEST = 1 << 10  # bytes a second; what moves more slowly would take days
+_MOST_INTERIM = 20
+_PIECE = 1 << 16  # bytes
+_MOST_UNSENT = 1 << 17  # bytes that the system holds back
+_IF_NOT_SENT = (
+    [(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MOST_UNSENT)]
+    if hasattr(socket, "TCP_NOTSENT_LOWAT")
+    else []
+)
 
 
 class NotTLS(Unreachable):
@@ -244,16 +253,36 @@ def _open_pool(proxy: Proxy | None, context: ssl.SSLContext | None) -> urllib3.P
     return pool
 
 
-class _Arriving(io.RawIOBase):
-    """The bytes of one answer from *sock*; ``TimeoutError`` where next to nothing arrives.
+class _Pace:
+    """What goes over *sock* while it is waited for; ``TimeoutError`` where that is hardly anything.
 
-    The socket's own limit is for each byte: a server that drips would never exceed it. Only the
-    time spent waiting counts, from the first byte on.
+    The socket's own limit is for each call: a peer that drips would never exceed it.
     """
 
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._waited, self._moved = 0.0, 0
+
+    def note(self, count: int, begun: float) -> None:
+        """Count bytes that were waited for since *begun*, by the monotonic clock."""
+        limit = self._sock.gettimeout()
+        if not limit:
+            return
+        self._waited += time.monotonic() - begun
+        self._moved += count
+        if self._waited >= limit:
+            if self._moved < limit * _SLOWEST:
+                said = f"{self._moved} bytes in {self._waited:.0f} s"
+                raise TimeoutError(errno.ETIMEDOUT, said)
+            self._waited, self._moved = 0.0, 0
+
+
+class _Arriving(io.RawIOBase):
+    """The bytes of one answer from *sock*, whose pace counts from the first byte on."""
+
     def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
-        self._raw, self._sock = raw, sock
-        self._waited, self._got = 0.0, -1
+        self._raw, self._pace = raw, _Pace(sock)
+        self._begun = False
 
     def readable(self) -> bool:
         return True
@@ -261,17 +290,9 @@ class _Arriving(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         begun = time.monotonic()
         count = self._raw.readinto(buffer)
-        limit = self._sock.gettimeout()
-        if self._got < 0:
-            self._got = 0
-        elif count and limit:
-            self._waited += time.monotonic() - begun
-            self._got += count
-            if self._waited >= limit:
-                if self._got < limit * _SLOWEST:
-                    said = f"{self._got} bytes in {self._waited:.0f} s"
-                    raise TimeoutError(errno.ETIMEDOUT, said)
-                self._waited, self._got = 0.0, 0
+        if count and self._begun:
+            self._pace.note(count, begun)
+        self._begun = True
         return count
 
     def close(self) -> None:
@@ -283,14 +304,49 @@ class _Response(HTTPResponse):
     def __init__(self, sock: socket.socket, *how: Any, **more: Any) -> None:
         super().__init__(sock, *how, **more)
         self.fp = io.BufferedReader(_Arriving(self.fp.detach(), sock))
+        self._interim = 0
+
+    def _read_status(self) -> tuple[str, int, str]:
+        """Pass over what comes before the answer (RFC 9110, 15.2): the library knows 100 alone."""
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        if 100 <= status < 200 and status != HTTPStatus.SWITCHING_PROTOCOLS:
+            self._interim += 1
+            if self._interim > _MOST_INTERIM:
+                raise HTTPException(f"{self._interim} interim answers, and no other")
+            status = HTTPStatus.CONTINUE
+        return version, status, reason
 
 
-class _Http(urllib3.connection.HTTPConnection):
+class _Sending(urllib3.connection.HTTPConnection):
+    """Sends for as long as something is taken: ``sendall`` has one limit for all it is given."""
+
     response_class = _Response
+    # The system must not take more than it can send within the limit: then it takes nothing more.
+    default_socket_options: ClassVar = [
+        *urllib3.connection.HTTPConnection.default_socket_options,
+        *_IF_NOT_SENT,
+    ]
+
+    def send(self, data: Any) -> None:
+        """Send bytes."""
+        if self.sock is None:
+            self.connect()
+        sock = self.sock
+        view, pace = memoryview(data), _Pace(sock)
+        while view:
+            begun = time.monotonic()
+            # TLS has one limit for all that it is given at once, too.
+            sent = sock.send(view[:_PIECE])
+            pace.note(sent, begun)
+            view = view[sent:]
 
 
-class _Https(urllib3.connection.HTTPSConnection):
-    response_class = _Response
+class _Http(_Sending):
+    pass
+
+
+class _Https(_Sending, urllib3.connection.HTTPSConnection):
+    pass
 
 
 class _HttpPool(urllib3.HTTPConnectionPool):

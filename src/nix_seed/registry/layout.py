@@ -21,7 +21,7 @@ from typing import Any, Final, Self
 
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import DiffID, Digest
-from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, of_store
 from nix_seed.core.files import explained, open_regular, place, read_regular, write_atomically
 from nix_seed.core.parallel import in_parallel
 from nix_seed.core.values import dataclass
@@ -224,7 +224,8 @@ class Layout:
         found = self.listing().named.get(tag)
         if found is None:
             return ()
-        return oci.Index.parse(self.read_blob(found), f"{self.directory}:{tag}").manifests
+        with of_store():
+            return oci.Index.parse(self.read_blob(found), f"{self.directory}:{tag}").manifests
 
     def read_blob(self, descriptor: oci.Descriptor) -> bytes:
         """Return a document's bytes, checked; ``CheckedFalse`` if they are not its digest's."""

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.errors import CheckedFalse, InputError, of_store
 from nix_seed.core.files import explained, open_regular, unnamed
 from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType, lists_referrers
 from nix_seed.registry import store
@@ -218,19 +218,23 @@ class LayoutStore:
 
     def _untagged(self, subject: Digest) -> Iterator[Descriptor]:
         for item in self._layout.listing().untagged:
-            if item.media_type == MediaType.MANIFEST:
-                manifest = self._manifest(item)
-                if manifest.subject is not None and manifest.subject.digest == subject:
-                    yield replace(item, artifact_type=manifest.artifact_type)
+            manifest = self._manifest(item)
+            if manifest and manifest.subject and manifest.subject.digest == subject:
+                yield replace(item, artifact_type=manifest.artifact_type)
 
     def _type(self, item: Descriptor) -> str | None:
-        """Return what the manifest itself says: lists are often wrong."""
+        """Return what the manifest itself says, if it is one: lists are often wrong."""
+        manifest = self._manifest(item)
+        return manifest.kind if manifest else item.artifact_type
+
+    def _manifest(self, item: Descriptor) -> Manifest | None:
+        """Read what is listed; None for what is no manifest, which must hide no other."""
         if item.media_type != MediaType.MANIFEST:
             return None
-        return self._manifest(item).kind
-
-    def _manifest(self, item: Descriptor) -> Manifest:
-        return Manifest.parse(self._layout.read_blob(item), f"{self}@{item.digest}")
+        try:
+            return Manifest.parse(self._layout.read_blob(item), f"{self}@{item.digest}")
+        except InputError:
+            return None
 
     def _listed(self, name: str | Digest) -> Descriptor | None:
         return self._layout.listing().named.get(name)
@@ -297,7 +301,8 @@ def _hold(file: BinaryIO, size: int) -> store.Held:
 
 
 def _kind(body: bytes, label: str) -> str:
-    value = canonical_json.loads(body, label=label)
+    with of_store():
+        value = canonical_json.loads(body, label=label)
     inner = value.get("mediaType") if isinstance(value, dict) else None
     if isinstance(inner, str):
         return inner

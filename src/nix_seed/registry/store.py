@@ -15,7 +15,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Protocol
 
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, of_store
 from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType
 
@@ -177,8 +177,8 @@ def read_referrer(
 ) -> Referrer | None:
     """Read what is listed as *item* beside *subject*; None unless its own type is *wanted*.
 
-    ``CouldNotCheck`` where it is not there, ``InputError`` where it is no manifest, and
-    ``CheckedFalse`` where it points elsewhere, or does not have one layer of a readable size.
+    ``CouldNotCheck`` where it is not there, ``CheckedFalse`` where it is no manifest, points
+    elsewhere, or does not have one layer of a readable size.
     """
     place = f"{store}@{item.digest}"
     manifest = read_manifest(store, item, subject)
@@ -196,7 +196,8 @@ def read_manifest(store: ImageStore, item: Descriptor, subject: Digest) -> Manif
     fetched = store.get_manifest(item.digest)
     if fetched is None:
         raise CouldNotCheck(f"{place} is listed as a referrer of {subject}, but is not there")
-    return Manifest.parse(fetched.body, place)
+    with of_store():
+        return Manifest.parse(fetched.body, place)
 
 
 def check_subject(manifest: Manifest, subject: Digest, place: str) -> None:

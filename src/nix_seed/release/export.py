@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.errors import CheckedFalse, InputError, of_store
 from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.bundle import LARGEST_BUNDLE, Unverified
@@ -161,7 +161,9 @@ class _Copy:
         for item in self._source.referrers(subject, kind):
             found = self._source.get_manifest(item.digest)
             if found is not None and found.descriptor.media_type == oci.MediaType.MANIFEST:
-                yield found, oci.Manifest.parse(found.body, f"referrer {item.digest}")
+                with of_store():
+                    manifest = oci.Manifest.parse(found.body, f"referrer {item.digest}")
+                yield found, manifest
 
     def _referrer(self, found: Fetched, manifest: oci.Manifest) -> None:
         for blob in (manifest.config, *manifest.layers):

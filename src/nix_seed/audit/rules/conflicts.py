@@ -14,6 +14,7 @@ from nix_seed.core.verdict import Severity
 from nix_seed.core.words import shortened
 from nix_seed.formats.intoto.statement import Commit, is_commit
 from nix_seed.formats.oci.manifest import lists_referrers
+from nix_seed.outputs.rules.kept import lists_outputs
 from nix_seed.release.rules.answer import AuditFinding, Kind
 from nix_seed.release.rules.record import LedgerEntry
 
@@ -182,8 +183,8 @@ class TagNames:
 
 
 def is_release_tag(tag: str) -> bool:
-    """Whether *tag* may be one that people pull by: not a list of referrers."""
-    return not lists_referrers(tag)
+    """Whether *tag* may be one that people pull by: no list of referrers or of kept outputs."""
+    return not lists_referrers(tag) and not lists_outputs(tag)
 
 
 def find_moved_tags(

@@ -79,13 +79,17 @@ class OutputFinding:
 
 @dataclass(frozen=True, slots=True)
 class OutputsReport:
-    """All that builders say of the outputs of *commit*; *silent* are those not heard, by system."""
+    """All that builders say of the outputs of *commit*; *silent* are those not heard, by system.
+
+    *lies* are of lists and logs that contradict themselves: what else they held is not known.
+    """
 
     commit: Commit
     outputs: tuple[OutputFinding, ...]
     silent: Mapping[str, tuple[str, ...]]
     set_aside: tuple[SetAside, ...] = ()
     unchecked: tuple[str, ...] = ()
+    lies: tuple[str, ...] = ()
 
     def having(self, state: Reproduced) -> tuple[OutputFinding, ...]:
         """Return the outputs in one state."""
@@ -93,8 +97,8 @@ class OutputsReport:
 
     @property
     def fate(self) -> Fate:
-        """False where something differs, or nothing was said; unchecked where that is not known."""
-        if self.having(Reproduced.DIFFERS):
+        """False where something differs or lies, or nothing was said; else unchecked, if it is."""
+        if self.having(Reproduced.DIFFERS) or self.lies:
             return Fate.FALSE
         if self.unchecked:
             return Fate.UNCHECKED
@@ -108,8 +112,8 @@ class OutputsReport:
             first = [each.label for each in differ if each.begins]
             number = f"{plural(len(differ), 'output differs', 'outputs differ')}"
             return f"{number}; it begins with {shortened(first, 3)}"
-        if self.unchecked:
-            return self.unchecked[0]
+        if self.lies or self.unchecked:
+            return (*self.lies, *self.unchecked)[0]
         if not self.outputs:
             return f"no builder of the policy has said what the outputs of {self.commit} are"
         alone = len(self.outputs) - len(same)
@@ -123,6 +127,7 @@ def evaluate_outputs(
     words: Mapping[str, Sequence[Word]],
     set_aside: Iterable[SetAside] = (),
     unchecked: Iterable[str] = (),
+    lies: Iterable[str] = (),
 ) -> OutputsReport:
     """Return what *words*, by system, come to."""
     found: list[OutputFinding] = []
@@ -133,7 +138,9 @@ def evaluate_outputs(
         able = (each.id for each in policy.builders if system in each.systems)
         silent[system] = tuple(each for each in able if each not in heard)
         found += _of_system(policy, system, said)
-    return OutputsReport(commit, tuple(found), silent, tuple(set_aside), tuple(unchecked))
+    return OutputsReport(
+        commit, tuple(found), silent, tuple(set_aside), tuple(unchecked), tuple(lies)
+    )
 
 
 def _of_system(policy: Policy, system: str, words: Sequence[Word]) -> Iterator[OutputFinding]:

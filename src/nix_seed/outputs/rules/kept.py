@@ -8,6 +8,7 @@ it. All of that is only a hint: what is believed is the signed statement.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable
 from dataclasses import field, replace
 from typing import Annotated, Any, ClassVar, Final
@@ -17,7 +18,7 @@ from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import InputError
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.bundle import BUNDLE_V03
-from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from nix_seed.formats.nix.store_path import HASH_PART, PathInfo, StorePath
 from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType
 
 OUTPUT_TYPE: Final = "application/vnd.nix-seed.output.v1+json"
@@ -35,6 +36,7 @@ NEWEST_COMMIT: Final = "io.nix-seed.output.commit"
 """The annotation of that index which names the commit."""
 LARGEST_INLINE: Final = 1 << 10
 """Bytes of a NAR's blob that goes along in it."""
+_KEPT_TAG: Final = re.compile(rf"{TAG_PREFIX}{HASH_PART}(?:\.[0-9a-f]{{16}})?\Z")
 _INLINE: Final = "io.nix-seed.output.nar"
 _MOST_NEWEST: Final = 1 << 20  # bytes of annotations, of which a document is made almost alone
 
@@ -42,6 +44,11 @@ _MOST_NEWEST: Final = 1 << 20  # bytes of annotations, of which a document is ma
 def tag_of(hash_part: str) -> str:
     """Return the tag under which the path with these 32 characters is kept."""
     return TAG_PREFIX + hash_part
+
+
+def lists_outputs(tag: str) -> bool:
+    """Whether *tag* names a list of what is kept, or one builder's part of it."""
+    return tag == NEWEST_TAG or _KEPT_TAG.match(tag) is not None
 
 
 def builders_tag(kept: KeptOutput) -> str:

@@ -247,6 +247,9 @@ _BY_GET = "ask by GET"
 _DIGEST = "ask for the digest that was sent"
 _Q, _M = RegistryQuestion, Meaning
 
+UNKNOWN_KIND: Final = (
+    "this registry does not know documents of this kind; a newer version of it may"
+)
 TABLE: Final = (
     _row(_Q.THERE, "200", _M.YES),
     _row(_Q.THERE, "404 410", _M.NO),
@@ -300,20 +303,20 @@ TABLE: Final = (
         _Q.TAKE_MANIFEST,
         "404 405 406 415 422 501",
         _M.REFUSED,
-        said="this registry does not know documents of this kind; a newer version of it may",
+        said=UNKNOWN_KIND,
     ),
     _row(_Q.TOKEN, "200", _M.YES),
     _row(_Q.FORGET, "200 202 204 400 404 405 501", _M.YES),
 )
 """Every answer that has a meaning of its own; ``judge`` says what all others mean."""
 
-_LATER: Final = frozenset({408, 425, 429, 500, 502, 503, 504, *range(520, 525)})
+LATER: Final = frozenset({408, 425, 429, 499, 500, 502, 503, 504, *range(520, 525)})
 _HEADLESS: Final = frozenset({400, 401, 403, 405, 501})
 _STORAGE: Final = "ask the registry for a fresh address"
 _ANY: Final = (
     ("401 403", Meaning.DENIED, "log in, or ask for the permission that is named"),
     ("407", Meaning.DENIED, "the proxy wants credentials: put them in HTTPS_PROXY"),
-    (" ".join(map(str, sorted(_LATER))), Meaning.LATER, "try again later"),
+    (" ".join(map(str, sorted(LATER))), Meaning.LATER, "try again later"),
 )
 
 
