@@ -102,6 +102,7 @@ class OutputCache:
     _listed: dict[str, Listed] = field(default_factory=dict)
     _inline: dict[Digest, bytes] = field(default_factory=dict)
     _answers: dict[str, OutputAnswer | _Miss] = field(default_factory=dict)
+    _texts: dict[str, bytes] = field(default_factory=dict)
     _bundles: dict[Digest, Attestation] = field(default_factory=dict)
     _bad: set[tuple[StorePath, Digest]] = field(default_factory=set)
     _proved: set[tuple[StorePath, Digest]] = field(default_factory=set)
@@ -141,7 +142,43 @@ class OutputCache:
                 with self._judging:  # which remembers
                     self.decide(listed.kept[0].path, read, ())
         self._inline, self._listed = newest.nars, newest.lists
+        self._make_ready()
         return bool(newest.lists)
+
+    def _make_ready(self) -> None:
+        """Have narinfos and small NARs of what was pushed last at hand, as far as these are good.
+
+        Nothing is told of what is not: nobody has asked for it.
+        """
+        for part, listed in [*self._listed.items()][:_MOST_AHEAD]:
+            if (found := self._chosen(listed, [])) is None:
+                continue
+            self._answers.setdefault(part, found)
+            if (blob := found.blobs[0]).digest in self._inline:
+                with suppress(CheckedFalse):
+                    b"".join(self._checked(found, blob))
+                    self._proved.add((found.info.path, blob.digest))
+        for part in self._listed:
+            known = self._answers.get(part)
+            if isinstance(known, OutputAnswer) and self._lacking(known, self._answers.get) is None:
+                self._text(part, known)
+
+    def ready(self, hash_part: str) -> bytes | None:
+        """Return the narinfo of the path, if nothing has to be done for it or for its NAR."""
+        text, found = self._texts.get(hash_part), self._answers.get(hash_part)
+        if not isinstance(found, OutputAnswer) or found.blobs[0].digest not in self._inline:
+            return None
+        return text
+
+    def ready_nar(self, hash_part: str, blob: Digest) -> bytes | None:
+        """Return *blob* of the path if it is small, here, and proved, and call it taken."""
+        found, data = self._answers.get(hash_part), self._inline.get(blob)
+        if data is None or not isinstance(found, OutputAnswer):
+            return None
+        if (found.info.path, blob) not in self._proved or blob != found.blobs[0].digest:
+            return None
+        self._tell(OutputTaken(found.info.path, len(data), found.words, found.millis))
+        return data
 
     def narinfo(self, hash_part: str) -> bytes | None:
         """Return the narinfo of the path with this hash, None for a miss."""
@@ -156,9 +193,20 @@ class OutputCache:
                 self._asking -= 1
                 if not self._asking:
                     self._quiet.notify_all()
-        blob = found.blobs[0]
-        self._fetch_ahead(found, blob)
-        return narinfo(found.info, found.deriver, (blob.digest, blob.size), self.key)
+        self._fetch_ahead(found, found.blobs[0])
+        return self._text(hash_part, found)
+
+    def _text(self, hash_part: str, found: OutputAnswer) -> bytes:
+        if (text := self._texts.get(hash_part)) is None:
+            blob = found.blobs[0]
+            text = narinfo(found.info, found.deriver, (blob.digest, blob.size), self.key)
+            self._texts[hash_part] = text
+        return text
+
+    def _forget(self, hash_part: str) -> None:
+        """Ask anew of the path, and whether others may still be served that refer to it."""
+        self._answers.pop(hash_part, None)
+        self._texts.clear()
 
     def find(self, hash_part: str) -> OutputAnswer | None:
         """Return what is served for this hash."""
@@ -197,11 +245,11 @@ class OutputCache:
                 yield from self._checked(found, stored, proved=proved)
         except CheckedFalse as error:
             self._bad.add((path, blob))
-            self._answers.pop(hash_part, None)
+            self._forget(hash_part)
             self._tell(OutputMissed(hash_part, error.message))
             raise
         except CouldNotCheck as error:
-            self._answers.pop(hash_part, None)
+            self._forget(hash_part)
             self._tell(OutputMissed(hash_part, error.message))
             raise
         self._proved.add((path, blob))
@@ -321,21 +369,27 @@ class OutputCache:
 
     def _closed(self, found: OutputAnswer) -> bool:
         """Whether all that the path refers to, however far, is held or served."""
+        lacking = self._lacking(found, self.find)
+        if lacking is not None:
+            reason = f"{found.info.path} refers to {lacking}, which is not kept"
+            self._tell(OutputMissed(found.info.path.hash_part, reason))
+        return lacking is None
+
+    def _lacking(self, found: OutputAnswer, find: Callable[[str], object]) -> StorePath | None:
+        """Return what the path refers to, however far, that is neither held nor found."""
         if self.held is None:
-            return True
+            return None
         seen, waiting = {found.info.path}, list(found.info.references)
         while waiting:
             path = waiting.pop()
             if path in seen or self.held(path):
                 continue
             seen.add(path)
-            further = self.find(path.hash_part)
-            if further is None or further.info.path != path:
-                reason = f"{found.info.path} refers to {path}, which is not kept"
-                self._tell(OutputMissed(found.info.path.hash_part, reason))
-                return False
+            further = find(path.hash_part)
+            if not isinstance(further, OutputAnswer) or further.info.path != path:
+                return path
             waiting += further.info.references
-        return True
+        return None
 
     def _tell(self, event: OutputMissed | OutputTaken) -> None:
         with self._telling:
