@@ -26,6 +26,7 @@ from nix_seed.outputs.nar import checked, last_held_back
 from nix_seed.outputs.rules.agreed import NotServed, Served
 from nix_seed.outputs.rules.kept import NAR_TYPE, KeptOutput, Stored
 from nix_seed.outputs.rules.narinfo import CacheKey, narinfo
+from nix_seed.registry.errors import Unreachable
 from nix_seed.registry.store import ImageStore, read_blob
 from nix_seed.trust.attestations import Attestation
 
@@ -113,6 +114,9 @@ class OutputCache:
     _judging: threading.Lock = field(default_factory=threading.Lock)
     _telling: threading.Lock = field(default_factory=threading.Lock)
     _silent_until: float = 0.0
+    _begun: bool = False
+    _settled: threading.Event = field(default_factory=threading.Event)
+    _trouble: Unreachable | None = None
     _ahead: dict[tuple[StorePath, Digest], Future[bytes]] = field(default_factory=dict)
     _asking: int = 0
     _quiet: threading.Condition = field(default_factory=threading.Condition)
@@ -120,17 +124,34 @@ class OutputCache:
         default_factory=lambda: threading.Semaphore(_AHEAD_AT_ONCE)
     )
 
+    def begin(self) -> None:
+        """Start reading what was pushed last, in the background; whoever asks meanwhile waits."""
+        with self._telling:
+            if not self._begun:
+                self._begun = True
+                threading.Thread(target=self._begin, name="warm-up", daemon=True).start()
+
     def warm_up(self) -> None:
-        """Connect to the store, and load what that takes, before anyone waits for it.
+        """Have ready what may be asked for first, and return then."""
+        self.begin()
+        self._settled.wait()
+        self._make_ready()
 
-        Nix asks for many paths at once. What lacks is told when it is asked for.
-        """
-        with suppress(NixSeedError):
-            if self.by_newest and self._read_newest():
-                return
-            in_parallel(lambda part: find_kept(self.store, part), [_NOBODYS] * _AT_FIRST, _AT_FIRST)
+    def _begin(self) -> None:
+        try:
+            if not (self.by_newest and self._take_newest()):
+                self._settled.set()
+                # Nix asks for many paths at once: connect as often, and load what that takes.
+                parts = [_NOBODYS] * _AT_FIRST
+                in_parallel(lambda part: find_kept(self.store, part), parts, _AT_FIRST)
+        except Unreachable as error:
+            self._trouble = error  # which is told when something is asked for
+        except NixSeedError:
+            pass  # each path has a list of its own
+        finally:
+            self._settled.set()
 
-    def _read_newest(self) -> bool:
+    def _take_newest(self) -> bool:
         """Read what was pushed last, and judge whose word it is; whether there is any."""
         newest = find_newest(self.store)
         judged = set[tuple[Stored, ...]]()
@@ -142,7 +163,6 @@ class OutputCache:
                 with self._judging:  # which remembers
                     self.decide(listed.kept[0].path, read, ())
         self._inline, self._listed = newest.nars, newest.lists
-        self._make_ready()
         return bool(newest.lists)
 
     def _make_ready(self) -> None:
@@ -150,7 +170,8 @@ class OutputCache:
 
         Nothing is told of what is not: nobody has asked for it.
         """
-        for part, listed in [*self._listed.items()][:_MOST_AHEAD]:
+        parts = [*self._listed.items()][:_MOST_AHEAD]
+        for part, listed in parts:
             if (found := self._chosen(listed, [])) is None:
                 continue
             self._answers.setdefault(part, found)
@@ -158,7 +179,7 @@ class OutputCache:
                 with suppress(CheckedFalse):
                     b"".join(self._checked(found, blob))
                     self._proved.add((found.info.path, blob.digest))
-        for part in self._listed:
+        for part, _ in parts:
             known = self._answers.get(part)
             if isinstance(known, OutputAnswer) and self._lacking(known, self._answers.get) is None:
                 self._text(part, known)
@@ -322,6 +343,11 @@ class OutputCache:
             return _Miss(time.monotonic() + MISS_LASTS)
 
     def _judged(self, hash_part: str) -> OutputAnswer | None:
+        if self._begun:
+            self._settled.wait()
+        if self._trouble is not None:
+            trouble, self._trouble = self._trouble, None
+            raise trouble
         # What stands there serves once: where it proves false, or old, the path's list is asked.
         newest = self._listed.pop(hash_part, None)
         if newest is not None and (found := self._chosen(newest, [])) is not None:
