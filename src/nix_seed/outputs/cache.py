@@ -39,10 +39,13 @@ MISS_LASTS: Final = 30
 _NOBODYS: Final = "0" * 32
 _AT_FIRST: Final = 6  # connections
 _MOST_BUNDLES: Final = 40  # of one path, the newest
+_MOST_BUNDLE_BYTES: Final = 128 << 20  # of all of them
 _GONE_LASTS: Final = 10.0  # seconds at least
 _GONE_TIMES: Final = 10  # as long as it took to see that nobody answers
 _SMALL: Final = 1 << 18  # bytes of a blob that is fetched before it is asked for
 _SMALL_NAR: Final = 16 << 20
+_READY_NAR: Final = 1 << 20  # bytes of one that is checked though nobody asks for it
+_MOST_ANSWERS: Final = 1 << 17  # that are remembered
 _MOST_AHEAD: Final = 256  # of them; what nobody came for gives way
 _AHEAD_AT_ONCE: Final = 6
 _QUIET_WITHIN: Final = 1.0  # seconds
@@ -105,6 +108,7 @@ class OutputCache:
     _answers: dict[str, OutputAnswer | _Miss] = field(default_factory=dict)
     _texts: dict[str, bytes] = field(default_factory=dict)
     _bundles: dict[Digest, Attestation] = field(default_factory=dict)
+    _bundle_bytes: int = 0
     _bad: set[tuple[StorePath, Digest]] = field(default_factory=set)
     _proved: set[tuple[StorePath, Digest]] = field(default_factory=set)
     _locks: tuple[threading.Lock, ...] = field(
@@ -159,7 +163,7 @@ class OutputCache:
             bundles = _bundles_of(listed.kept)
             if bundles not in judged and len(judged) < _AT_FIRST:
                 judged.add(bundles)
-                read = list(self._read(bundles, []))
+                read = list(self._read(bundles[:_MOST_BUNDLES], []))
                 with self._judging:  # which remembers
                     self.decide(listed.kept[0].path, read, ())
         self._inline, self._listed = newest.nars, newest.lists
@@ -172,10 +176,13 @@ class OutputCache:
         """
         parts = [*self._listed.items()][:_MOST_AHEAD]
         for part, listed in parts:
+            if not all(each.digest in self._bundles for each in _bundles_of(listed.kept)):
+                continue  # what nobody has asked for costs no request
             if (found := self._chosen(listed, [])) is None:
                 continue
             self._answers.setdefault(part, found)
-            if (blob := found.blobs[0]).digest in self._inline:
+            blob = found.blobs[0]
+            if blob.digest in self._inline and found.info.nar_size <= _READY_NAR:
                 with suppress(CheckedFalse):
                     b"".join(self._checked(found, blob))
                     self._proved.add((found.info.path, blob.digest))
@@ -236,6 +243,8 @@ class OutputCache:
             with self._locks[hash(hash_part) % len(self._locks)]:
                 known = self._known(hash_part)
                 if known is None:
+                    if len(self._answers) >= _MOST_ANSWERS:  # anyone here may ask for anything
+                        self._answers.clear()
                     known = self._answers[hash_part] = self._ask(hash_part)
         return known if isinstance(known, OutputAnswer) else None
 
@@ -363,7 +372,10 @@ class OutputCache:
         for path in dict.fromkeys(kept.path for kept in listed.kept):
             entries = [kept for kept in listed.kept if kept.path == path]
             unread: list[str] = []
-            bundles = list(self._read(_bundles_of(entries), unread))
+            named = _bundles_of(entries)
+            if len(named) > _MOST_BUNDLES:
+                unread.append(f"{path} has {len(named)} bundles, and {_MOST_BUNDLES} are read")
+            bundles = list(self._read(named[:_MOST_BUNDLES], unread))
             reasons += unread
             with self._judging:
                 found = self.decide(path, bundles, unread)
@@ -387,7 +399,10 @@ class OutputCache:
             try:
                 with self._reading:  # a job's paths are asked for at once, and share a bundle
                     if bundle.digest not in self._bundles:
+                        if self._bundle_bytes >= _MOST_BUNDLE_BYTES:
+                            raise CouldNotCheck(f"{place} is not read: too much was before it")
                         text = read_blob(self.store, bundle.descriptor(BUNDLE_V03), place)
+                        self._bundle_bytes += len(text)
                         self._bundles[bundle.digest] = Attestation(place, text)
                 yield self._bundles[bundle.digest]
             except NixSeedError as error:
@@ -424,4 +439,4 @@ class OutputCache:
 
 def _bundles_of(entries: Iterable[KeptOutput]) -> tuple[Stored, ...]:
     found = dict.fromkeys(bundle for each in entries for bundle in each.bundles)
-    return tuple(found)[:_MOST_BUNDLES]
+    return tuple(found)

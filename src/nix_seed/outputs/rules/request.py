@@ -12,6 +12,7 @@ LARGEST_HEAD: Final = 1 << 16
 """Bytes of a request up to its empty line."""
 _MOST_LINES: Final = 100
 _FIRST: Final = re.compile(r"([A-Z]+) ([!-~]+) HTTP/1\.([01])\Z")
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HERE: Final = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
 
 
@@ -32,16 +33,15 @@ def read_request(head: bytes) -> Request | HTTPStatus:
     first, *lines = head.decode("latin-1").split("\r\n")
     if len(first) > LARGEST_HEAD:
         return HTTPStatus.REQUEST_URI_TOO_LONG
-    asked = _FIRST.match(first)
-    if asked is None:
+    if len(lines) > _MOST_LINES or len(head) > LARGEST_HEAD:
+        return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    asked, parts = _FIRST.match(first), [line.partition(":") for line in lines]
+    if asked is None or not all(_NAME.fullmatch(name) for name, _, _ in parts):
         return HTTPStatus.BAD_REQUEST
     if asked[1] not in ("GET", "HEAD"):
         return HTTPStatus.NOT_IMPLEMENTED
-    if len(lines) > _MOST_LINES or len(head) > LARGEST_HEAD:
-        return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
     headers: dict[str, list[str]] = {}
-    for line in lines:
-        name, _, value = line.partition(":")
+    for name, _, value in parts:
         headers.setdefault(name.lower(), []).append(value.strip())
     if not all(map(_HERE.fullmatch, headers.get("host", ()))):
         # A web page whose name was made to lead here must not read what a project builds.
