@@ -260,7 +260,7 @@ class Nix:
             infos += database.parse_registration(text)
         return sorted(infos, key=lambda info: info.path)
 
-    def records(self, paths: Iterable[str]) -> list[database.Record] | None:
+    def records(self, paths: Iterable[str]) -> list[database.PathRecord] | None:
         """Return what this store's database holds of those of *paths* that are valid, sorted.
 
         None where it cannot be read from here.

@@ -19,10 +19,10 @@ from http import HTTPStatus
 from queue import SimpleQueue
 from typing import Final
 
-from nix_seed.core.errors import foreign
+from nix_seed.core.errors import NixSeedError, foreign
 from nix_seed.outputs.cache import OutputCache
 from nix_seed.outputs.rules.narinfo import asked_nar, asked_path, cache_info
-from nix_seed.outputs.rules.request import LARGEST_HEAD, Request, read_request
+from nix_seed.outputs.rules.request import LARGEST_HEAD, CacheRequest, read_request
 
 PRIORITY: Final = 10
 """Before cache.nixos.org, whose is 40: that one does not have what the project builds."""
@@ -36,10 +36,8 @@ _CONNECTIONS: Final = 200  # that wait; of more, the one that has waited longest
 _THREADS: Final = 128
 _CHUNK: Final = 1 << 16
 _TEXT, _NARINFO, _BINARY = "text/plain", "text/x-nix-narinfo", "application/octet-stream"
-_NONE: Final = Request("", bodiless=False, last=True)
-_REFUSED: Final = {
-    HTTPStatus.MISDIRECTED_REQUEST: b"this cache is for its own machine: ask 127.0.0.1\n"
-}
+_NONE: Final = CacheRequest("", bodiless=False, last=True)
+_REFUSED: Final = {421: b"this cache is for its own machine: ask 127.0.0.1\n"}
 
 
 class _Client:
@@ -175,8 +173,8 @@ class CacheServer:
             if not end and len(head) <= LARGEST_HEAD:
                 return
             client.read, request = rest, read_request(bytes(head))
-            if isinstance(request, HTTPStatus):
-                text = _REFUSED.get(request, f"{request.phrase}\n".encode())
+            if isinstance(request, int):
+                text = _REFUSED.get(request, f"{HTTPStatus(request).phrase}\n".encode())
                 self._send(client, _whole(request, _TEXT, text, _NONE), last=True)
             elif (whole := self._ready(request)) is not None:
                 self._send(client, whole, request.last)
@@ -201,7 +199,7 @@ class CacheServer:
             client.since = time.monotonic()
             self._waiting[client] = self._waiting.pop(client)  # as the last
 
-    def _ready(self, request: Request) -> bytes | None:
+    def _ready(self, request: CacheRequest) -> bytes | None:
         """Return the answer that needs nothing to be asked for; None where there is none yet."""
         path = _RUN.sub("", request.path)
         if path == "/nix-cache-info":
@@ -216,7 +214,7 @@ class CacheServer:
             return None if blob is None else _whole(200, _BINARY, blob, request)
         return _whole(404, _TEXT, b"there is no such file in a binary cache\n", request)
 
-    def _look_for(self, client: _Client, request: Request) -> None:
+    def _look_for(self, client: _Client, request: CacheRequest) -> None:
         """Answer a request for a narinfo or a NAR, however long that takes."""
         path, missed = _RUN.sub("", request.path), b"not kept\n"
         if (hash_part := asked_path(path)) is not None:
@@ -248,15 +246,20 @@ class CacheServer:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             client, work, last = job
+            done = False
             try:
-                work()
-            except Exception:
-                # The client went away, or what it asked for is false. That is told, and the
+                # The client went away, or what it asked for is false, which is told: then the
                 # connection breaks off before its answer is whole.
-                last = True
-            self._answered.append((client, last))
+                with suppress(NixSeedError, OSError):
+                    work()
+                    done = True
+            except BaseException:
+                self._threads -= 1  # this one ends
+                raise
+            finally:
+                self._answered.append((client, last or not done))
+                self._rouse()
             self._free.release()
-            self._rouse()
 
     def _take_back(self) -> None:
         with suppress(BlockingIOError):
@@ -282,7 +285,7 @@ def serving(server: CacheServer) -> Iterator[CacheServer]:
         thread.join()
 
 
-def _head(status: int, kind: str, size: int, request: Request) -> bytes:
+def _head(status: int, kind: str, size: int, request: CacheRequest) -> bytes:
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
         f"Content-Type: {kind}",
@@ -292,5 +295,5 @@ def _head(status: int, kind: str, size: int, request: Request) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def _whole(status: int, kind: str, data: bytes, request: Request) -> bytes:
+def _whole(status: int, kind: str, data: bytes, request: CacheRequest) -> bytes:
     return _head(status, kind, len(data), request) + (b"" if request.bodiless else data)

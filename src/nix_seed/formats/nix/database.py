@@ -93,7 +93,7 @@ def read_requisites(path: Path, wanted: Iterable[str]) -> set[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class PathRecord:
     """What Nix's database holds of one valid path.
 
     *ultimate*: built on this machine. *addressed*: its name follows from its content. *signatures*
@@ -107,7 +107,7 @@ class Record:
     addressed: bool
 
 
-def read_records(path: Path, asked: Iterable[str]) -> list[Record]:
+def read_records(path: Path, asked: Iterable[str]) -> list[PathRecord]:
     """Return what the database holds of those of *asked* that are valid, sorted by path.
 
     ``OSError`` as above, ``InputError`` for what no Nix writes.
@@ -117,7 +117,7 @@ def read_records(path: Path, asked: Iterable[str]) -> list[Record]:
     for referrer, reference in _ask_rows(path, _REFERENCES, wanted):
         references.setdefault(referrer, []).append(StorePath.parse(reference))
     return [
-        Record(
+        PathRecord(
             PathInfo(
                 StorePath.parse(name),
                 NarHash.parse(nar_hash),
