@@ -33,7 +33,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "src")]
 from _pytest.outcomes import Skipped  # noqa: E402
 
 from bench.link import THERE, Link, link, registry_config, served  # noqa: E402
-from nix_seed.core.digests import encode_nix32  # noqa: E402
+from bench.push_peers import run  # noqa: E402
+from nix_seed.core.digests import Digest, encode_nix32  # noqa: E402
+from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType  # noqa: E402
+from nix_seed.registry.layout import Layout  # noqa: E402
+from nix_seed.registry.layout_store import LayoutStore  # noqa: E402
+from nix_seed.registry.store import put_bytes  # noqa: E402
 from support import seeds  # noqa: E402
 from support.distribution import distribution, nix, nix_env  # noqa: E402
 from support.faults import fault_proxy  # noqa: E402
@@ -65,6 +70,21 @@ _MANY = """
         value = pkgs.runCommand "m${toString n}" { src = ./src; } "cp $src/${toString n} $out";
       }) (builtins.genList (n: n) COUNT));
 """
+# A loop in the shell, of about a second, in each of them.
+_SLOW = """
+      packages.${system} =
+        let
+          make = n: pkgs.runCommand "s${toString n}" { src = ./src + "/s${toString n}"; }
+            "i=0; while [ $i -lt LOOPS ]; do i=$((i + 1)); done; cp $src $out";
+          names = map (n: "s${toString n}") (builtins.genList (n: n) COUNT);
+          all = builtins.listToAttrs
+            (map (n: { name = "s${toString n}"; value = make n; }) (builtins.genList (n: n) COUNT));
+        in all // {
+          all = pkgs.runCommand "all" { parts = map (n: all.${n}) names; } "echo $parts > $out";
+        };
+"""
+_SLOW_ONES = 10
+_SLOW = _SLOW.replace("COUNT", str(_SLOW_ONES)).replace("LOOPS", "400000")
 
 
 def timed(serving: Serving, flake: str, store: Path) -> dict[str, Any]:
@@ -145,6 +165,31 @@ def over_links(world: Twenty, root: Path, flake: str) -> dict[str, Any]:
     return found
 
 
+def saved(world: Twenty, root: Path) -> dict[str, Any]:
+    """Build ten packages that take some seconds each: all of them here, or taken but for one.
+
+    What a job saves is what it does not build; twenty tiny packages tell of nothing but latency.
+    """
+    project = seeds.write_project(
+        root / "slow",
+        distribution(),
+        _SLOW,
+        {f"src/s{number}": f"{number}\n" for number in range(_SLOW_ONES)},
+    )
+    subprocess.run(["git", "-C", str(project), "remote", "add", "origin", SOURCE], check=True)
+    nix("build", "--no-link", f"{project}#all")
+    job = replace(world, project=project)
+    flake = f"{changed(project, root / 'changed', 's3')}#all"
+    here = timed(Serving("", "", root), flake, world.fresh_store(root / "a"))
+    target = f"oci:{root / 'kept'}"
+    pushed = job.push(target)
+    assert pushed.code == 0, pushed.err
+    with job.serving(target, root / "log") as serving:
+        time.sleep(1)
+        taken = timed(serving, flake, world.fresh_store(root / "b"))
+    return {"nothing": here, "kept": taken, "ratio": round(here["seconds"] / taken["seconds"], 1)}
+
+
 def requests(world: Twenty, root: Path, flake: str) -> dict[str, Any]:
     """Count what a push and a build ask a registry for, and its bytes."""
     with docker_registry(root / "registry", password=False) as running:
@@ -211,6 +256,15 @@ def _pushing(world: Twenty, root: Path, contents: Sequence[str]) -> dict[str, An
     seconds = time.monotonic() - begin
     assert done.code == 0, done.err
     said = json.loads(done.out)
+    with docker_registry(root / "registry", password=False) as running:
+        begin = time.monotonic()
+        done = job.push(f"{running.host}/many")
+        to_registry = time.monotonic() - begin
+        assert done.code == 0, done.err
+        begin = time.monotonic()
+        _copy_blobs(root / "pushed", f"{running.host}/copied")
+        by_skopeo = time.monotonic() - begin
+    to_web = _copied_to_web(paths, root)
     packed = sum(path.stat().st_size for path in (root / "web/cache/nar").iterdir())
     narinfos = sum(path.stat().st_size for path in (root / "web/cache").glob("*.narinfo"))
     stored = sum(path.stat().st_size for path in (root / "pushed/blobs/sha256").iterdir())
@@ -218,12 +272,63 @@ def _pushing(world: Twenty, root: Path, contents: Sequence[str]) -> dict[str, An
         "outputs": len(said["pushed"]),
         "seconds": round(seconds, 2),
         "nixCopySeconds": round(copy, 2),
+        "registrySeconds": round(to_registry, 2),
+        "registrySkopeoSeconds": round(by_skopeo, 2),
+        "nixCopyToHttpSeconds": round(to_web, 2),
         "narBytes": said["sent"],
         "nixNarBytes": packed,
         "ratio": round(said["sent"] / packed, 3),
         "documentBytes": stored - said["sent"],
         "nixDocumentBytes": narinfos,
     }
+
+
+def _copied_to_web(paths: list[str], root: Path) -> float:
+    """Have Nix copy *paths* to an nginx that takes what is put; return the seconds that took."""
+    files, port = root / "put", free_port()
+    files.mkdir()
+    command = nginx(root, f"127.0.0.1:{port}", files)
+    config = root / "nginx.conf"
+    more = f"root {files}; dav_methods PUT; create_full_put_path on; client_max_body_size 0;"
+    config.write_text(config.read_text().replace(f"root {files};", more))
+    process = subprocess.Popen(command)
+    try:
+        time.sleep(0.5)
+        where = f"http://127.0.0.1:{port}?compression=zstd&secret-key={root / 'nix.key'}"
+        begin = time.monotonic()
+        nix("copy", "--no-recursive", "--to", where, *paths)
+        seconds = time.monotonic() - begin
+    finally:
+        process.terminate()
+        process.wait()
+    assert len(list(files.glob("*.narinfo"))) == len(paths)
+    return seconds
+
+
+def _copy_blobs(layout: Path, target: str) -> None:
+    """Have skopeo copy an image to a registry whose layers are the NARs of *layout*."""
+    index = json.loads((layout / "index.json").read_text())
+    blobs = layout / "blobs/sha256"
+    documents = (each for each in index["manifests"] if each["mediaType"] == MediaType.MANIFEST)
+    read = (json.loads((blobs / each["digest"][7:]).read_bytes()) for each in documents)
+    nars = {each["layers"][0]["digest"]: each["layers"][0]["size"] for each in read}
+    store = LayoutStore(Layout.open(layout))
+    about = {
+        "architecture": "amd64",
+        "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": list(nars)},
+    }
+    config = put_bytes(store, MediaType.CONFIG, json.dumps(about).encode())
+    layers = (Descriptor(MediaType.LAYER_ZSTD, Digest.parse(each), nars[each]) for each in nars)
+    store.put_manifest(Manifest(config, tuple(layers)).dump(), MediaType.MANIFEST, "nars")
+    run(
+        "skopeo",
+        "copy",
+        "-q",
+        "--dest-tls-verify=false",
+        f"oci:{layout}:nars",
+        f"docker://{target}:nars",
+    )
 
 
 def misses(world: Twenty, root: Path) -> dict[str, Any]:
@@ -311,6 +416,7 @@ def main() -> None:
                 Serving("", "", place), flake, world.fresh_store(place / "a")
             ),
             "links": lambda place: over_links(world, place, flake),
+            "saved": lambda place: saved(world, place),
             "requests": lambda place: requests(world, place, flake),
             "pushing": lambda place: pushing(world, place),
             "misses": lambda place: misses(world, place),

@@ -154,3 +154,27 @@ def test_a_path_without_a_signature_was_copied(
     cache.serve()
     found = cache.signers(monkeypatch, "one")
     assert found.words == "copied, with no signature"
+
+
+def test_the_database_says_what_nix_says(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a path that was built, of one with signatures, of one that was added, and of none."""
+    cache.serve(*cache.signatures(), cache.sign("one"), cache.sign("two"))
+    (cache.root / "file").write_text("added")
+    added = nix("store", "add-file", str(cache.root / "file"))
+    absent = StorePath.parse(f"/nix/store/{'0' * 32}-absent")
+    built = json.loads(nix("path-info", "--json", "--recursive", str(cache.path)))
+    for asked, paths in (
+        (Nix(store=cache.store), [cache.path, absent]),
+        (Nix(), [absent, *(StorePath.parse(each) for each in [added, *map(_path_of, built)])]),
+    ):
+        there = [each for each in paths if each != absent]
+        read = read_provenance(asked, paths), asked.path_infos(there)
+        with monkeypatch.context() as patch:
+            patch.setattr(Nix, "records", lambda *_: None)
+            assert read == (read_provenance(asked, paths), asked.path_infos(there))
+        assert set(read[0]) == {*there}
+    assert len(read_provenance(Nix(store=cache.store), [cache.path])[cache.path].signatures) == 2
+
+
+def _path_of(info: dict[str, str]) -> str:
+    return info["path"]

@@ -5,12 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from nix_seed.core.digests import Digest
+from nix_seed.outputs.kept import find_kept, put_newest
+from nix_seed.outputs.rules.kept import NEWEST_TAG, with_nar
+from nix_seed.registry.errors import Unreachable
 from nix_seed.registry.store import Fetched
-from support.output_scene import BLOB, Counting, Scene, many
+from support.output_scene import BLOB, FACT, HASH, OTHER, Counting, Scene, many
 
 
 def test_one_request_a_path_and_one_for_the_jobs_word(scene: Scene) -> None:
@@ -100,3 +104,59 @@ def test_nars_wait_until_narinfos_are_answered(
         answer.set()
         assert waiting.result(10) is not None
         assert ahead.result(10) == BLOB
+
+
+def test_who_asks_early_waits_for_what_was_pushed_last(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each path that Nix asks for at once costs a request, while one answers for all."""
+    cache, store, paths, _ = many(scene, 3)
+    put_newest(store, "0" * 40, [find_kept(store, each.hash_part).entries[0] for each in paths])
+    store.asked.clear()
+    asked, answer = threading.Event(), threading.Event()
+
+    def slow(name: str | Digest, *, writing: bool = False) -> Fetched | None:
+        asked.set()
+        assert answer.wait(10)
+        return Counting.get_manifest(store, name, writing=writing)
+
+    monkeypatch.setattr(store, "get_manifest", slow)
+    cache.begin()
+    assert asked.wait(10)
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(cache.narinfo, path.hash_part) for path in paths]
+        answer.set()
+        assert None not in [each.result(10) for each in waiting]
+    assert [each for each in store.asked if isinstance(each, str)] == [NEWEST_TAG]
+
+
+def test_a_registry_that_is_gone_is_asked_once_and_told(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, store, paths, _ = many(scene, 3)
+    store.asked.clear()
+
+    def gone(name: str | Digest, *, writing: bool = False) -> Fetched | None:
+        store.asked.append(name)
+        raise Unreachable("nobody answers")
+
+    monkeypatch.setattr(store, "get_manifest", gone)
+    cache.warm_up()
+    assert scene.reasons == ""  # nobody has asked for anything
+    assert [cache.narinfo(path.hash_part) for path in paths] == [None] * 3
+    assert (store.asked, scene.reasons) == ([NEWEST_TAG], "nobody answers")
+
+
+def test_what_is_ready_is_what_would_be_looked_for(scene: Scene) -> None:
+    """A narinfo made before anyone asks is not given where what it refers to lacks."""
+    fact = replace(FACT, references=(OTHER,))
+    scene.keep(fact)
+    (entry,) = find_kept(scene.store, HASH).entries
+    put_newest(scene.store, "0" * 40, [with_nar(entry, BLOB)])
+    for held in (None, lambda path: path != OTHER, lambda _: True):
+        cache = scene.cache()
+        cache.held = held
+        cache.warm_up()
+        ready = cache.ready(HASH)
+        assert (ready is None) == (cache.narinfo(HASH) is None)
+        assert ready in (None, cache.narinfo(HASH))

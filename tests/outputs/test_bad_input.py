@@ -430,3 +430,38 @@ def test_a_full_disk_leaves_the_list_as_it_was(full_disk: Path) -> None:
         fill(scene, fact)
     assert scene.cache().narinfo(HASH) is not None
     assert find_kept(scene.store, HASH).troubles == ()
+
+
+def test_junk_does_not_push_a_dissent_out_of_sight(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many bundles not all are read: where builders must agree, that is no agreement."""
+    policy = scene.root / "trust.toml"
+    policy.write_text(policy.read_text().replace('outputs = "own"', 'outputs = "quorum"'))
+    scene.keep()
+    assert scene.cache().narinfo(HASH) is not None
+    monkeypatch.setattr("nix_seed.outputs.cache._MOST_BUNDLES", 3)
+    for number in range(3):
+        junk = put(scene.store, b"{%d" % number, BUNDLE_V03)
+        scene.keep(bundles=(Stored(junk.digest, junk.size),), signer=str(number))
+    assert scene.cache().narinfo(HASH) is None
+    assert "has 4 bundles, and 3 are read" in scene.reasons
+
+
+def test_bundles_without_end_are_not_held(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nix_seed.outputs.cache._MOST_BUNDLE_BYTES", 0)
+    scene.keep()
+    assert scene.cache().narinfo(HASH) is None
+    assert "too much was before it" in scene.reasons
+
+
+def test_paths_without_end_are_not_remembered(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nix_seed.outputs.cache._MOST_ANSWERS", 5)
+    scene.keep()
+    cache = scene.cache()
+    for number in range(20):
+        assert cache.narinfo(f"{number:032d}") is None
+    assert len(cache._answers) <= 5
+    assert nar_of(cache) == (200, BLOB)

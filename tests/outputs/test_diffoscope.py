@@ -13,6 +13,7 @@ import pytest
 
 from nix_seed.cli.outputs.check import report_json, report_lines
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
+from nix_seed.formats.nix.nar import NarEntry
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image import diffoscope
 from nix_seed.outputs import compare
@@ -204,3 +205,19 @@ def test_what_is_too_large_is_not_unpacked(monkeypatch: pytest.MonkeyPatch, tmp_
     with pytest.raises(CouldNotCheck, match="exit code"):
         difference("/bin/false", NarFile(b"x"), NarFile(b"y"))
     assert [*tmp_path.iterdir()] == []
+
+
+def test_where_case_makes_no_difference_nothing_is_written_through_a_link(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """On such a disk a link and a file may have one name; here they are given one."""
+    (tmp_path / "mine").write_text("mine")
+    entries = [
+        NarEntry(b"", "directory"),
+        NarEntry(b"a", "symlink", head=os.fsencode(tmp_path / "mine")),
+        NarEntry(b"a", "file", 4, head=b"evil"),
+    ]
+    monkeypatch.setattr(compare, "read_nar", lambda *_: iter(entries))
+    with pytest.raises(CouldNotCheck, match="unpacking for diffoscope"):
+        show_nars("diffoscope", [], [])
+    assert (tmp_path / "mine").read_text() == "mine"

@@ -151,3 +151,16 @@ def test_a_commit_without_a_verified_seed_is_not_rebuilt(world: Twenty) -> None:
     done = world.run("outputs", "rebuild", head(world), *how)
     assert done.code == 1
     assert "has no seed to rebuild in" in done.err
+
+
+def test_a_commit_that_nobody_attested_is_told_as_that(tmp_path: Path) -> None:
+    """Not by a list of what else the registry has: outputs' own tags."""
+    world = twenty()
+    where = f"oci:{tmp_path / 'kept'}"
+    assert world.push(where).code == 0
+    how: list[str | Path] = ["--from", where, "--to", where, "--flake", world.project]
+    how += ["--policy", world.policy, "--key", world.key]
+    done = world.run("outputs", "rebuild", head(world), *how)
+    assert done.code == 2
+    assert f"{head(world)} is not promoted, and its seed" in done.err
+    assert "out-" not in done.err

@@ -11,12 +11,16 @@ import pytest
 
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.core.verdict import Fate
+from nix_seed.formats.intoto.statement import Commit
+from nix_seed.formats.oci.manifest import Index, fallback_tag, own_tag
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.outputs.check import check_outputs
 from nix_seed.outputs.clean import clean_outputs
 from nix_seed.outputs.kept import find_kept
 from nix_seed.outputs.open import fresh_key, open_cache
+from nix_seed.outputs.rules.statement import outputs_subject
+from nix_seed.outputs.sign import list_statement, sign_outputs
 from nix_seed.registry.credentials import Credential, Keyring
 from nix_seed.registry.errors import Patience
 from nix_seed.registry.open import Stores
@@ -70,11 +74,22 @@ def test_outputs_in_every_family(family: str, registry: Quirky, tmp_path: Path) 
         assert (report.fate, reason in str(report.unchecked)) == (Fate.UNCHECKED, True)
     else:
         assert {each.state.value for each in report.outputs} == {"reproducible"}
+    # Of a commit that changed nothing there is but a statement.
+    said = world.states("alice", commit=Commit("9" * 40))
+    (signed,) = sign_outputs(said, world.keys["alice"], [world.log])
+    list_statement(asked, signed)
     done = clean_outputs(asked, datetime.now(UTC))
     # What lists no tags says so; what lists no statements keeps them.
     assert (done.dropped, done.kept) == ((0, 0) if family == "no-list-of-tags" else (6, 0))
     gone = not any(find_kept(asked, path.hash_part).kept for path in paths)
     assert gone == (done.dropped == 6)
+    # No client can take it off a list that the registry itself makes.
+    subject = outputs_subject(said.commit).digest
+    lists = [asked.get_manifest(tag(subject)) for tag in (fallback_tag, own_tag)]
+    left = [each for item in lists if item for each in Index.parse(item.body, "").manifests]
+    assert bool(left) == (not gone or bool(done.troubles)), done.troubles
+    if gone and not FAMILIES[family].api:
+        assert asked.referrers(subject) == ()
 
 
 @pytest.mark.parametrize("family", ["harbor-has-immutable-tags"])

@@ -251,10 +251,24 @@ class Nix:
     def path_infos(self, paths: Iterable[StorePath]) -> list[PathInfo]:
         """Return what Nix knows of each of *paths*, sorted."""
         infos: list[PathInfo] = []
-        for batch in _batches(sorted(map(str, paths))):
+        asked = sorted(set(map(str, paths)))
+        records = self.records(asked)
+        if records is not None and len(records) == len(asked):
+            return [each.info for each in records]
+        for batch in _batches(asked):
             text = self.run("nix-store", ["--dump-db", *batch], "reading Nix's database")
             infos += database.parse_registration(text)
         return sorted(infos, key=lambda info: info.path)
+
+    def records(self, paths: Iterable[str]) -> list[database.PathRecord] | None:
+        """Return what this store's database holds of those of *paths* that are valid, sorted.
+
+        None where it cannot be read from here.
+        """
+        if self._is_readable():
+            with contextlib.suppress(OSError, InputError):
+                return database.read_records(self.root / database.DATABASE, paths)
+        return None
 
     def delete(self, paths: Iterable[StorePath]) -> None:
         """Delete *paths* and all that refers to them; ``NixFailed`` where something is in use."""

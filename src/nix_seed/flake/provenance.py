@@ -1,8 +1,8 @@
 """How paths came into this store: built here, substituted and signed by whom, or added.
 
-Reads ``nix path-info --json``, whose shape differs between Nix versions: a list of objects that
-name their path, or an object by path; flat members that have kept their names. With which settings
-Nix works here is told beside that.
+Reads the store's database where that can be. Else ``nix path-info --json``, whose shape differs
+between Nix versions: a list of objects that name their path, or an object by path; flat members
+that have kept their names. With which settings Nix works here is told beside that.
 """
 
 from __future__ import annotations
@@ -90,6 +90,12 @@ def read_provenance(nix: Nix, paths: Iterable[StorePath]) -> dict[StorePath, Pro
     """Return the provenance of those of *paths* that are valid in the store."""
     here = {path for path in paths if os.path.lexists(f"{nix.root}/{path}")}
     valid = sorted(map(str, here - nix.invalid_paths(here)))
+    records = nix.records(valid)
+    if records is not None and len(records) == len(valid):
+        return {
+            each.info.path: Provenance(each.ultimate, each.signatures, each.addressed, each.deriver)
+            for each in records
+        }
     found: dict[StorePath, Provenance] = {}
     doing = "asking Nix where store paths come from"
     for start in range(0, len(valid), _BATCH):

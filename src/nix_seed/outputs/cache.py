@@ -26,6 +26,7 @@ from nix_seed.outputs.nar import checked, last_held_back
 from nix_seed.outputs.rules.agreed import NotServed, Served
 from nix_seed.outputs.rules.kept import NAR_TYPE, KeptOutput, Stored
 from nix_seed.outputs.rules.narinfo import CacheKey, narinfo
+from nix_seed.registry.errors import Unreachable
 from nix_seed.registry.store import ImageStore, read_blob
 from nix_seed.trust.attestations import Attestation
 
@@ -38,10 +39,13 @@ MISS_LASTS: Final = 30
 _NOBODYS: Final = "0" * 32
 _AT_FIRST: Final = 6  # connections
 _MOST_BUNDLES: Final = 40  # of one path, the newest
+_MOST_BUNDLE_BYTES: Final = 128 << 20  # of all of them
 _GONE_LASTS: Final = 10.0  # seconds at least
 _GONE_TIMES: Final = 10  # as long as it took to see that nobody answers
 _SMALL: Final = 1 << 18  # bytes of a blob that is fetched before it is asked for
 _SMALL_NAR: Final = 16 << 20
+_READY_NAR: Final = 1 << 20  # bytes of one that is checked though nobody asks for it
+_MOST_ANSWERS: Final = 1 << 17  # that are remembered
 _MOST_AHEAD: Final = 256  # of them; what nobody came for gives way
 _AHEAD_AT_ONCE: Final = 6
 _QUIET_WITHIN: Final = 1.0  # seconds
@@ -102,7 +106,9 @@ class OutputCache:
     _listed: dict[str, Listed] = field(default_factory=dict)
     _inline: dict[Digest, bytes] = field(default_factory=dict)
     _answers: dict[str, OutputAnswer | _Miss] = field(default_factory=dict)
+    _texts: dict[str, bytes] = field(default_factory=dict)
     _bundles: dict[Digest, Attestation] = field(default_factory=dict)
+    _bundle_bytes: int = 0
     _bad: set[tuple[StorePath, Digest]] = field(default_factory=set)
     _proved: set[tuple[StorePath, Digest]] = field(default_factory=set)
     _locks: tuple[threading.Lock, ...] = field(
@@ -112,6 +118,9 @@ class OutputCache:
     _judging: threading.Lock = field(default_factory=threading.Lock)
     _telling: threading.Lock = field(default_factory=threading.Lock)
     _silent_until: float = 0.0
+    _begun: bool = False
+    _settled: threading.Event = field(default_factory=threading.Event)
+    _trouble: Unreachable | None = None
     _ahead: dict[tuple[StorePath, Digest], Future[bytes]] = field(default_factory=dict)
     _asking: int = 0
     _quiet: threading.Condition = field(default_factory=threading.Condition)
@@ -119,17 +128,34 @@ class OutputCache:
         default_factory=lambda: threading.Semaphore(_AHEAD_AT_ONCE)
     )
 
+    def begin(self) -> None:
+        """Start reading what was pushed last, in the background; whoever asks meanwhile waits."""
+        with self._telling:
+            if not self._begun:
+                self._begun = True
+                threading.Thread(target=self._begin, name="warm-up", daemon=True).start()
+
     def warm_up(self) -> None:
-        """Connect to the store, and load what that takes, before anyone waits for it.
+        """Have ready what may be asked for first, and return then."""
+        self.begin()
+        self._settled.wait()
+        self._make_ready()
 
-        Nix asks for many paths at once. What lacks is told when it is asked for.
-        """
-        with suppress(NixSeedError):
-            if self.by_newest and self._read_newest():
-                return
-            in_parallel(lambda part: find_kept(self.store, part), [_NOBODYS] * _AT_FIRST, _AT_FIRST)
+    def _begin(self) -> None:
+        try:
+            if not (self.by_newest and self._take_newest()):
+                self._settled.set()
+                # Nix asks for many paths at once: connect as often, and load what that takes.
+                parts = [_NOBODYS] * _AT_FIRST
+                in_parallel(lambda part: find_kept(self.store, part), parts, _AT_FIRST)
+        except Unreachable as error:
+            self._trouble = error  # which is told when something is asked for
+        except NixSeedError:
+            pass  # each path has a list of its own
+        finally:
+            self._settled.set()
 
-    def _read_newest(self) -> bool:
+    def _take_newest(self) -> bool:
         """Read what was pushed last, and judge whose word it is; whether there is any."""
         newest = find_newest(self.store)
         judged = set[tuple[Stored, ...]]()
@@ -137,11 +163,50 @@ class OutputCache:
             bundles = _bundles_of(listed.kept)
             if bundles not in judged and len(judged) < _AT_FIRST:
                 judged.add(bundles)
-                read = list(self._read(bundles, []))
+                read = list(self._read(bundles[:_MOST_BUNDLES], []))
                 with self._judging:  # which remembers
                     self.decide(listed.kept[0].path, read, ())
         self._inline, self._listed = newest.nars, newest.lists
         return bool(newest.lists)
+
+    def _make_ready(self) -> None:
+        """Have narinfos and small NARs of what was pushed last at hand, as far as these are good.
+
+        Nothing is told of what is not: nobody has asked for it.
+        """
+        parts = [*self._listed.items()][:_MOST_AHEAD]
+        for part, listed in parts:
+            if not all(each.digest in self._bundles for each in _bundles_of(listed.kept)):
+                continue  # what nobody has asked for costs no request
+            if (found := self._chosen(listed, [])) is None:
+                continue
+            self._answers.setdefault(part, found)
+            blob = found.blobs[0]
+            if blob.digest in self._inline and found.info.nar_size <= _READY_NAR:
+                with suppress(CheckedFalse):
+                    b"".join(self._checked(found, blob))
+                    self._proved.add((found.info.path, blob.digest))
+        for part, _ in parts:
+            known = self._answers.get(part)
+            if isinstance(known, OutputAnswer) and self._lacking(known, self._answers.get) is None:
+                self._text(part, known)
+
+    def ready(self, hash_part: str) -> bytes | None:
+        """Return the narinfo of the path, if nothing has to be done for it or for its NAR."""
+        text, found = self._texts.get(hash_part), self._answers.get(hash_part)
+        if not isinstance(found, OutputAnswer) or found.blobs[0].digest not in self._inline:
+            return None
+        return text
+
+    def ready_nar(self, hash_part: str, blob: Digest) -> bytes | None:
+        """Return *blob* of the path if it is small, here, and proved, and call it taken."""
+        found, data = self._answers.get(hash_part), self._inline.get(blob)
+        if data is None or not isinstance(found, OutputAnswer):
+            return None
+        if (found.info.path, blob) not in self._proved or blob != found.blobs[0].digest:
+            return None
+        self._tell(OutputTaken(found.info.path, len(data), found.words, found.millis))
+        return data
 
     def narinfo(self, hash_part: str) -> bytes | None:
         """Return the narinfo of the path with this hash, None for a miss."""
@@ -156,9 +221,20 @@ class OutputCache:
                 self._asking -= 1
                 if not self._asking:
                     self._quiet.notify_all()
-        blob = found.blobs[0]
-        self._fetch_ahead(found, blob)
-        return narinfo(found.info, found.deriver, (blob.digest, blob.size), self.key)
+        self._fetch_ahead(found, found.blobs[0])
+        return self._text(hash_part, found)
+
+    def _text(self, hash_part: str, found: OutputAnswer) -> bytes:
+        if (text := self._texts.get(hash_part)) is None:
+            blob = found.blobs[0]
+            text = narinfo(found.info, found.deriver, (blob.digest, blob.size), self.key)
+            self._texts[hash_part] = text
+        return text
+
+    def _forget(self, hash_part: str) -> None:
+        """Ask anew of the path, and whether others may still be served that refer to it."""
+        self._answers.pop(hash_part, None)
+        self._texts.clear()
 
     def find(self, hash_part: str) -> OutputAnswer | None:
         """Return what is served for this hash."""
@@ -167,6 +243,8 @@ class OutputCache:
             with self._locks[hash(hash_part) % len(self._locks)]:
                 known = self._known(hash_part)
                 if known is None:
+                    if len(self._answers) >= _MOST_ANSWERS:  # anyone here may ask for anything
+                        self._answers.clear()
                     known = self._answers[hash_part] = self._ask(hash_part)
         return known if isinstance(known, OutputAnswer) else None
 
@@ -197,11 +275,11 @@ class OutputCache:
                 yield from self._checked(found, stored, proved=proved)
         except CheckedFalse as error:
             self._bad.add((path, blob))
-            self._answers.pop(hash_part, None)
+            self._forget(hash_part)
             self._tell(OutputMissed(hash_part, error.message))
             raise
         except CouldNotCheck as error:
-            self._answers.pop(hash_part, None)
+            self._forget(hash_part)
             self._tell(OutputMissed(hash_part, error.message))
             raise
         self._proved.add((path, blob))
@@ -274,6 +352,11 @@ class OutputCache:
             return _Miss(time.monotonic() + MISS_LASTS)
 
     def _judged(self, hash_part: str) -> OutputAnswer | None:
+        if self._begun:
+            self._settled.wait()
+        if self._trouble is not None:
+            trouble, self._trouble = self._trouble, None
+            raise trouble
         # What stands there serves once: where it proves false, or old, the path's list is asked.
         newest = self._listed.pop(hash_part, None)
         if newest is not None and (found := self._chosen(newest, [])) is not None:
@@ -289,7 +372,10 @@ class OutputCache:
         for path in dict.fromkeys(kept.path for kept in listed.kept):
             entries = [kept for kept in listed.kept if kept.path == path]
             unread: list[str] = []
-            bundles = list(self._read(_bundles_of(entries), unread))
+            named = _bundles_of(entries)
+            if len(named) > _MOST_BUNDLES:
+                unread.append(f"{path} has {len(named)} bundles, and {_MOST_BUNDLES} are read")
+            bundles = list(self._read(named[:_MOST_BUNDLES], unread))
             reasons += unread
             with self._judging:
                 found = self.decide(path, bundles, unread)
@@ -313,7 +399,10 @@ class OutputCache:
             try:
                 with self._reading:  # a job's paths are asked for at once, and share a bundle
                     if bundle.digest not in self._bundles:
+                        if self._bundle_bytes >= _MOST_BUNDLE_BYTES:
+                            raise CouldNotCheck(f"{place} is not read: too much was before it")
                         text = read_blob(self.store, bundle.descriptor(BUNDLE_V03), place)
+                        self._bundle_bytes += len(text)
                         self._bundles[bundle.digest] = Attestation(place, text)
                 yield self._bundles[bundle.digest]
             except NixSeedError as error:
@@ -321,21 +410,27 @@ class OutputCache:
 
     def _closed(self, found: OutputAnswer) -> bool:
         """Whether all that the path refers to, however far, is held or served."""
+        lacking = self._lacking(found, self.find)
+        if lacking is not None:
+            reason = f"{found.info.path} refers to {lacking}, which is not kept"
+            self._tell(OutputMissed(found.info.path.hash_part, reason))
+        return lacking is None
+
+    def _lacking(self, found: OutputAnswer, find: Callable[[str], object]) -> StorePath | None:
+        """Return what the path refers to, however far, that is neither held nor found."""
         if self.held is None:
-            return True
+            return None
         seen, waiting = {found.info.path}, list(found.info.references)
         while waiting:
             path = waiting.pop()
             if path in seen or self.held(path):
                 continue
             seen.add(path)
-            further = self.find(path.hash_part)
-            if further is None or further.info.path != path:
-                reason = f"{found.info.path} refers to {path}, which is not kept"
-                self._tell(OutputMissed(found.info.path.hash_part, reason))
-                return False
+            further = find(path.hash_part)
+            if not isinstance(further, OutputAnswer) or further.info.path != path:
+                return path
             waiting += further.info.references
-        return True
+        return None
 
     def _tell(self, event: OutputMissed | OutputTaken) -> None:
         with self._telling:
@@ -344,4 +439,4 @@ class OutputCache:
 
 def _bundles_of(entries: Iterable[KeptOutput]) -> tuple[Stored, ...]:
     found = dict.fromkeys(bundle for each in entries for bundle in each.bundles)
-    return tuple(found)[:_MOST_BUNDLES]
+    return tuple(found)

@@ -29,6 +29,7 @@ from nix_seed.formats.oci.manifest import (
     Manifest,
     MediaType,
     fallback_tag,
+    own_tag,
     subject_listed,
 )
 from nix_seed.outputs.kept import ensure, forget_newest, listed_at, tags_that_move, without
@@ -205,14 +206,17 @@ def _forget(
     those of their bundles.
     """
     named = {outputs_subject(Commit(each)).digest for each in done.commits if is_commit(each)}
-    named |= {each for each in map(subject_listed, store.list_tags()) if each is not None}
+    tags = (tag.removesuffix(".nix-seed") for tag in store.list_tags())
+    named |= {each for each in map(subject_listed, tags) if each is not None}
     subjects = sorted(named - {outputs_subject(Commit(each)).digest for each in commits})
 
     def forget(subject: Digest) -> list[Digest]:
         try:
             goes = dict(_silent(store, subject, done, limit))
             if goes:
-                store.edit_indexes({fallback_tag(subject): without(goes)})
+                # Of these two a registry has one.
+                lists = fallback_tag(subject), own_tag(subject)
+                store.edit_indexes(dict.fromkeys(lists, without(goes)))
         except NixSeedError as error:
             done.troubles.append(error.message)
             return []

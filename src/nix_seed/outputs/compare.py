@@ -84,7 +84,9 @@ def _unpack(nar: Iterable[bytes], top: Path) -> None:
             elif entry.kind == "symlink":
                 os.symlink(entry.head, os.fsencode(path))
             else:
-                path.write_bytes(entry.head)
+                # Not through a link whose name is the same where case makes no difference.
+                with path.open("xb") as file:
+                    file.write(entry.head)
                 path.chmod(0o555 if entry.kind == "program" else 0o444)
 
 

@@ -86,7 +86,10 @@ def find_newest(store: ImageStore) -> Newest:
 
 
 def put_newest(store: ImageStore, commit: str, entries: Iterable[Descriptor]) -> None:
-    """Have that find *entries*, and what other jobs and systems listed of the same *commit*."""
+    """Have that find *entries*, and what other jobs and systems listed of the same *commit*.
+
+    It is read anew, after ``check_rewritable``: others may write it while NARs are sent.
+    """
     there = store.get_manifest(NEWEST_TAG, writing=True)
     before = index_members(there, f"{store}:{NEWEST_TAG}")
     about = Index.parse(there.body, NEWEST_TAG).annotations if there else {}

@@ -17,7 +17,7 @@ from nix_seed.image.read.safe_root import scratch_directory
 from nix_seed.image.read.spec import read_seed
 from nix_seed.outputs import push
 from nix_seed.outputs.open import built_in
-from nix_seed.registry.open import AnyReference, fetch
+from nix_seed.registry.open import AnyReference, fetch, fetch_if_there
 from nix_seed.release.attester import Attester, SourceTree
 from nix_seed.release.verifiers import Verifiers
 from nix_seed.release.verify import Query, verify_commit, verify_image
@@ -50,8 +50,14 @@ def find_seed(by: Verifiers, request: RebuildRequest) -> AnyReference:
     query = Query(request.commit, request.system)
     found = verify_commit(by, request.seed, query) if by.policy.promoters else None
     if found is None or (found.promotion is not None and found.promotion.absent):
-        tag = f"{request.commit}-{request.system}"
-        digest = fetch(by.stores.open(request.seed), request.seed.at(tag)).descriptor.digest
+        tagged = request.seed.at(f"{request.commit}-{request.system}")
+        there = fetch_if_there(by.stores, tagged)
+        if there is None:
+            raise InputError(
+                f"{request.commit} is not promoted, and its seed {tagged} does not exist",
+                hint="builders attest the commit's seed before they rebuild; --from says where",
+            )
+        digest = there.descriptor.digest
         found = verify_image(by, request.seed.at(digest), query)
     if not (found or found.awaits_promotion):
         raise found.fate.error(f"{request.commit} has no seed to rebuild in: {found.reason}")

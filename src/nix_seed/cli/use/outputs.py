@@ -80,7 +80,9 @@ def outputs_of(options: dict[str, Any]) -> Outputs | None:
     by = verifiers_of(loaded, stores_of(options), state_directory())
     if options["keep"]:
         by.stores.open(place, create=True)
-    return Outputs(open_cache(by, place, fresh_key(), None, told), told)
+    cache = open_cache(by, place, fresh_key(), None, told)
+    cache.begin()  # while the seed is looked for
+    return Outputs(cache, told)
 
 
 def keeper_of(options: dict[str, Any]) -> Attester | None:

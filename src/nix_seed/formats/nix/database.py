@@ -19,10 +19,11 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import InputError
+from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 
 if TYPE_CHECKING:
@@ -91,6 +92,56 @@ def read_requisites(path: Path, wanted: Iterable[str]) -> set[str]:
     return set(_ask(path, _REQUISITES, json.dumps([*wanted])))
 
 
+@dataclass(frozen=True, slots=True)
+class PathRecord:
+    """What Nix's database holds of one valid path.
+
+    *ultimate*: built on this machine. *addressed*: its name follows from its content. *signatures*
+    are as they are stored.
+    """
+
+    info: PathInfo
+    deriver: StorePath | None
+    ultimate: bool
+    signatures: tuple[str, ...]
+    addressed: bool
+
+
+def read_records(path: Path, asked: Iterable[str]) -> list[PathRecord]:
+    """Return what the database holds of those of *asked* that are valid, sorted by path.
+
+    ``OSError`` as above, ``InputError`` for what no Nix writes.
+    """
+    wanted = json.dumps([*asked])
+    references: dict[str, list[StorePath]] = {}
+    for referrer, reference in _ask_rows(path, _REFERENCES, wanted):
+        references.setdefault(referrer, []).append(StorePath.parse(reference))
+    return [
+        PathRecord(
+            PathInfo(
+                StorePath.parse(name),
+                NarHash.parse(nar_hash),
+                size,
+                tuple(sorted(references.get(name, ()))),
+            ),
+            StorePath.parse(deriver) if deriver else None,
+            bool(ultimate),
+            tuple((signatures or "").split()),
+            bool(address),
+        )
+        for name, nar_hash, size, deriver, ultimate, signatures, address in _ask_rows(
+            path, _RECORDS, wanted
+        )
+    ]
+
+
+_RECORDS: Final = """
+SELECT path, hash, narSize, deriver, ultimate, sigs, ca FROM ValidPaths
+WHERE path IN (SELECT value FROM json_each(?)) ORDER BY path"""
+_REFERENCES: Final = """
+SELECT referring.path, referred.path FROM ValidPaths AS referring
+JOIN Refs ON referrer = referring.id JOIN ValidPaths AS referred ON reference = referred.id
+WHERE referring.path IN (SELECT value FROM json_each(?))"""
 _INVALID: Final = """
 SELECT value FROM json_each(?) WHERE value NOT IN (SELECT path FROM ValidPaths)"""
 _REQUISITES: Final = """
@@ -101,12 +152,16 @@ WITH RECURSIVE reached(id) AS (
 
 
 def _ask(path: Path, question: str, *values: str) -> list[str]:
+    return [row[0] for row in _ask_rows(path, question, *values)]
+
+
+def _ask_rows(path: Path, question: str, *values: str) -> list[tuple[Any, ...]]:
     import sqlite3
 
     quoted = str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     try:
         with closing(sqlite3.connect(f"file:{quoted}?mode=ro", uri=True)) as database:
-            return [row[0] for row in database.execute(question, values)]
+            return database.execute(question, values).fetchall()
     except sqlite3.Error as error:
         raise OSError(f"cannot read Nix's database {path}: {error}") from error
 
