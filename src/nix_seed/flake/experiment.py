@@ -287,11 +287,24 @@ def read_questions(source: Path, tracked: Collection[str] | None = None) -> exis
         if name.endswith(".nix") and path.is_file() and not path.is_symlink():
             code[name] = path.read_text("utf-8", "replace")
     questions = existence.find_questions(code)
-    return replace(questions, data=frozenset(filter(partial(_has_values, source), questions.data)))
+    there = _below(source, questions.data)
+    return replace(questions, data=frozenset(there[path] for path in there if _has_values(path)))
 
 
-def _has_values(source: Path, name: str) -> bool:
-    path = source / name
+def _below(tree: Path, names: Iterable[str]) -> dict[Path, str]:
+    """Return where *names* are in *tree*, and the first name of each.
+
+    It leaves out those where a link on the way leads out of the tree, or to itself.
+    """
+    top, found = os.path.realpath(tree), dict[Path, str]()
+    for name in sorted(names):
+        path = Path(os.path.realpath((tree / name).parent), os.path.basename(name))
+        if path.is_relative_to(top) and not any(parent.is_symlink() for parent in path.parents):
+            found.setdefault(path, name)
+    return found
+
+
+def _has_values(path: Path) -> bool:
     if path.is_symlink() or not path.is_file() or path.stat().st_size > _MOST_BYTES:
         return False
     data = path.read_bytes()
@@ -306,11 +319,9 @@ def _turn(tree: Path, questions: existence.Questions) -> None:
 
     What is read gets other values.
     """
-    for name in questions.data:
-        path = tree / name
+    for path in _below(tree, questions.data):
         path.write_bytes(alter_values(path.name, path.read_bytes()))
-    for name in sorted(questions.paths):
-        path = tree / name
+    for path in _below(tree, questions.paths):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         elif path.is_symlink() or path.exists():
