@@ -5,6 +5,7 @@ import pytest
 
 from nix_seed.flake.rules.existence import (
     Questions,
+    choose_guessed,
     choose_likes,
     choose_wanted,
     example,
@@ -46,12 +47,21 @@ def test_files_that_are_asked_for(text: str, paths: set[str]) -> None:
         ("lib.importTOML ../a.toml", {"a.toml"}),
         ('lib.fileContents "${self}/a"', {"a", "nix/a"}),
         ('fromJSON (readFile (./. + "/a.json"))', {"nix/a.json"}),
-        ("readFile file", set()),
         ("readFile ../flake.lock", set()),
     ],
 )
 def test_files_that_are_read(text: str, paths: set[str]) -> None:
     assert find_questions({"nix/x.nix": text}) == Questions(data=frozenset(paths))
+
+
+def test_files_that_are_read_without_a_name() -> None:
+    code = "lib.pipe ./a.json [\n readFile\n]; importJSON file; readFile = 1; inherit readFile;"
+    found = find_questions({"x.nix": code})
+    assert found == Questions(reads=("x.nix:2", "x.nix:3", "x.nix:3"))
+    assert not found, "there may be no such file"
+    names = {"a.json", "b/VERSION", "c.nix", "d.c"}
+    assert choose_guessed(found, names) == {"a.json", "b/VERSION"}
+    assert not choose_guessed(Questions(), names)
 
 
 def test_what_else_is_asked() -> None:

@@ -69,3 +69,17 @@ def test_links_within_the_flake_are(tmp_path: Path) -> None:
             "values.json": b'{"port": 81, "debug": true}',
         }
 
+
+def test_what_no_text_names_may_be_any_file_of_values(tmp_path: Path) -> None:
+    code = "lib.pipe ./a.json [ builtins.readFile builtins.fromJSON ]"
+    for name, text in {
+        "flake.nix": code,
+        "a.json": '{"port": 80}',
+        "package-lock.json": '{"port": 80}',
+        "VERSION": "1.2\n",
+        "main.c": "int main;\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+    asked = read_questions(tmp_path)
+    assert asked.guessed == {"a.json", "VERSION"}
+    assert asked.reads == ("flake.nix:1",)
