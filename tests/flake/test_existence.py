@@ -159,6 +159,7 @@ def test_what_is_no_pattern_of_a_name_gives_none(pattern: str) -> None:
         (["a.c", "b.c", "a.h"], {"aa.c": "a.c", "aa.h": "a.h"}),
         (["test_a.py", "test_b.py", "c.py"], {"test_aa.py": "test_a.py", "cc.py": "c.py"}),
         (["001-x.sql", "002-y.sql", "010-z.sql"], {"001-xx.sql": "001-x.sql"}),
+        (["a.py", "a.py.lock", "b.py"], {"aa.py": "a.py", "aa.py.lock": "a.py.lock"}),
         (["009", "010", ".a", "Makefile"], {"011": "009", "Makefilee": "Makefile", ".aa": ".a"}),
     ],
 )

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.flake.experiment import answered_otherwise, read_questions
+from nix_seed.flake import experiment
+from nix_seed.flake.experiment import altered, answered_otherwise, read_questions
 from nix_seed.flake.rules.existence import Questions
 
 CODE = """{
@@ -83,3 +84,16 @@ def test_what_no_text_names_may_be_any_file_of_values(tmp_path: Path) -> None:
     asked = read_questions(tmp_path)
     assert asked.guessed == {"a.json", "VERSION"}
     assert asked.reads == ("flake.nix:1",)
+
+
+def test_a_file_that_memory_may_not_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiment, "_LARGEST", 9)
+    for name in ("large.json", "large.c"):
+        (tmp_path / name).write_text('{"a": 1}  ')
+    with altered(tmp_path, further=False) as other:
+        assert state(other) == {
+            "large.json": b'{"a": 1}  \n',
+            "large.c": b'{"a": 1}  \n//\n',
+        }
+    with answered_otherwise(tmp_path, Questions()) as other:
+        assert state(other) == state(tmp_path)

@@ -394,8 +394,17 @@ def _copy(source: Path, target: Path, alter_file: Callable[[str, bytes], bytes])
         target.symlink_to(os.readlink(source))
     elif source.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(alter_file(source.name, source.read_bytes()))
+        if source.stat().st_size > _LARGEST:
+            # Nobody reads that as text, and memory may not hold it.
+            shutil.copyfile(source, target)
+            with target.open("ab") as file:
+                file.write(alter_file(source.name, b"\0").removeprefix(b"\0"))
+        else:
+            target.write_bytes(alter_file(source.name, source.read_bytes()))
         shutil.copymode(source, target)
+
+
+_LARGEST = 16 << 20
 
 
 def _set_time(tree: Path, metadata: FlakeMetadata) -> None:

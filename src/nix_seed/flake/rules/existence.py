@@ -206,19 +206,29 @@ def choose_likes(names: Collection[str], taken: Collection[str]) -> dict[str, st
     """Return further names like *names*, none of them *taken*, each with one that it is like.
 
     There is one for each beginning (before a separator; else a digit, a dot or neither) and ending.
+    A file that belongs to another (``a.py.lock`` to ``a.py``) comes along with that.
     """
     chosen: dict[tuple[str, str], str] = {}
-    for name in sorted(name for name in names if len(name) <= _LONGEST):
+    there = set(names)
+    short = sorted(name for name in names if len(name) <= _LONGEST)
+    for name in short:
         stem, ending = posixpath.splitext(name)
-        start = _BEGINNING.match(stem)
-        chosen.setdefault(
-            (
-                start[0] if start else "0" if stem[0].isdigit() else "." if stem[0] == "." else "",
-                ending,
-            ),
-            name,
-        )
-    return {_further_name(name, taken): name for name in chosen.values()}
+        if not ending or stem not in there:
+            chosen.setdefault((_beginning(stem), ending), name)
+    likes = {}
+    for like in chosen.values():
+        further = _further_name(like, taken)
+        for name in short:
+            other = further + name.removeprefix(like)
+            if name == like or (name.startswith(f"{like}.") and other not in taken):
+                likes[other] = name
+    return likes
+
+
+def _beginning(stem: str) -> str:
+    if found := _BEGINNING.match(stem):
+        return found[0]
+    return "0" if stem[0].isdigit() else "." if stem[0] == "." else ""
 
 
 def choose_wanted(questions: Questions, stem: str) -> dict[str, str]:
