@@ -29,8 +29,13 @@ def test_every_file_gets_other_bytes(name: str, data: bytes) -> None:
         ("hash", "sha256:0123456789", "sha256:0123456789\n\n"),
         (
             "package.json",
-            '{\n "version": "1.0.0"}',
-            '{\n"nixSeedFurther": "", \n "version": "1.0.1"}\n',
+            '{\n "version": "1.0.0", "description": "a" }',
+            '{\n"nixSeedFurther": "", \n "version": "1.0.1", "description": ". a" }\n',
+        ),
+        (
+            "package.json",
+            '{\n "version": "1.0.0"\n}',
+            '{\n"nixSeedFurther": "", \n "version": "1.0.1"\n}\n',
         ),
         ("main.py", "pass", "pass\n#\n"),
         ("run", "#!/bin/sh\ntrue\n", "#!/bin/sh\ntrue\n#\n"),

@@ -59,6 +59,8 @@ def test_files_that_are_read_without_a_name() -> None:
     found = find_questions({"x.nix": code})
     assert found == Questions(reads=("x.nix:2", "x.nix:3", "x.nix:3"))
     assert not found, "there may be no such file"
+    for text in ('./. + "/${name}.json"', '"${self}/data/${name}"', 'data + "/${name}"'):
+        assert find_questions({"x.nix": f"importJSON ({text})"}).reads == ("x.nix:1",), text
     names = {"a.json", "b/VERSION", "c.nix", "d.c"}
     assert choose_guessed(found, names) == {"a.json", "b/VERSION"}
     assert not choose_guessed(Questions(), names)

@@ -26,7 +26,7 @@ _OWN_VERSION = re.compile(rb'^(\s*"?version"?\s*[:=]\s*"[^"\n]*)([0-9])(")', re.
 _OWN_TABLE = re.compile(
     rb"^\[(?:package|workspace\.package|project|tool\.poetry)\][^\n]*\n(?:(?!\[)[^\n]*\n?)*", re.M
 )
-_DESCRIPTION = re.compile(rb'^(\s*"?description"?\s*[:=]\s*")(?=[^"])', re.MULTILINE)
+_DESCRIPTION = re.compile(rb'((?:^\s*description\s*=|"description"\s*:)\s*")(?=[^"])', re.MULTILINE)
 _FEATURES = re.compile(rb"^\[features\][^\n]*\n|\Z", re.MULTILINE)
 # A lock file says it again, of packages that come from nowhere else.
 _LOCKED_VERSION = re.compile(

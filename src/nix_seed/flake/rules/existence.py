@@ -111,10 +111,15 @@ def find_questions(code: Mapping[str, str]) -> Questions:
             paths |= asked
             if not asked:
                 unclear.append(_place(name, plain, found))
-        named_at = {found.start(): _paths(name, found) for found in _READS.finditer(plain)}
-        data.update(*named_at.values())
+        named_at = set()
+        for found in _READS.finditer(plain):
+            asked = _paths(name, found)
+            data |= asked
+            # More of the name may follow, as in "/${name}.json".
+            if asked and plain[found.end() : found.end() + 1] not in ("/", "$"):
+                named_at.add(found.start())
         for found in _READS_SOMETHING.finditer(plain):
-            if not named_at.get(found.start()):
+            if found.start() not in named_at:
                 reads.append(_place(name, plain, found))
     named = Questions(
         _inside(paths), lists, revision, tuple(unclear), data=_inside(data), reads=tuple(reads)
