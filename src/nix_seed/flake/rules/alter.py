@@ -72,12 +72,15 @@ def _alter_manifest(name: str, data: bytes) -> bytes:
     text = _OWN_TABLE.sub(
         lambda table: _DESCRIPTION.sub(rb"\1. ", _OWN_VERSION.sub(_with_next_digit, table[0])), data
     )
-    if name == "Cargo.toml" and re.search(rb"^\[package\]", text, re.MULTILINE):
-        # A manifest may leave its version to the workspace's.
-        place = next(_FEATURES.finditer(text))
-        header = place[0] or b"\n[features]\n"
-        text = text[: place.start()] + header + b"nix-seed-further = []\n" + text[place.end() :]
-    return text
+    if name != "Cargo.toml":
+        return text
+    if re.search(rb"^\[package\]", text, re.MULTILINE) is None:
+        # A workspace's alone: what it says may be no version.
+        return text + b'\n[profile.nix-seed-further]\ninherits = "release"\n'
+    # A manifest may leave its version to the workspace's.
+    place = next(_FEATURES.finditer(text))
+    header = place[0] or b"\n[features]\n"
+    return text[: place.start()] + header + b"nix-seed-further = []\n" + text[place.end() :]
 
 
 def alter_carefully(name: str, data: bytes) -> bytes:
