@@ -106,33 +106,34 @@ def alter_values(name: str, data: bytes) -> bytes:
     if _CHOOSES.fullmatch(name) or _PINS.fullmatch(name):
         return data
     try:
-        text = data.decode()
-        if name.endswith(".json"):
-            value = json.loads(text)
-            other = _other(value)
-            return json.dumps(_other(value, flip=True) if other == value else other).encode()
-        if name.endswith(".toml"):
-            other = _VALUE.sub(lambda found: found[0].replace(found[2], _other(found[2])), text)
-            if other == text:
-                other = _TRUTH.sub(lambda found: _FLIPPED[found[0]], text)
-            tomllib.loads(other)
-            return other.encode()
+        return _alter_text(name, data.decode()).encode()
     except (ValueError, RecursionError):
         return data
+
+
+def _alter_text(name: str, text: str) -> str:
+    """Return other text; ``ValueError`` where it is not what its *name* says."""
+    if name.endswith(".json"):
+        value = json.loads(text)
+        other = _other(value)
+        return json.dumps(_other(value, flip=True) if other == value else other)
+    if name.endswith(".toml"):
+        altered = _VALUE.sub(lambda found: found[0].replace(found[2], _other(found[2])), text)
+        if altered == text:
+            altered = _TRUTH.sub(lambda found: _FLIPPED[found[0]], text)
+        tomllib.loads(altered)
+        return altered
     if "\0" in text:
-        return data
-    if (
-        _HASH.fullmatch(name)
-        or _SLASHES.fullmatch(name)
-        or _CODE.fullmatch(name)
-        or text[:2] == "#!"
-    ):
+        return text
+    kinds = (_HASH, _SLASHES, _CODE)
+    if text.startswith("#!") or any(kind.fullmatch(name) for kind in kinds):
         # Of code, nothing but a version: another word may be no code.
-        return _VERSION_LINE.sub(
-            lambda line: _NUMBERED.sub(lambda found: _other(found[0]), line[0]), text
-        ).encode()
-    text = _NUMBERED.sub(lambda found: _other(found[0]), text)
-    return _LAST_WORD.sub(lambda found: _other(found[0]), text).encode()
+        return _VERSION_LINE.sub(lambda line: _NUMBERED.sub(_other_match, line[0]), text)
+    return _LAST_WORD.sub(_other_match, _NUMBERED.sub(_other_match, text))
+
+
+def _other_match(found: re.Match[str]) -> str:
+    return str(_other(found[0]))
 
 
 _CHOOSES = re.compile(
@@ -157,15 +158,13 @@ def _other(value: Any, *, flip: bool = False) -> Any:
             return {name: _other(one, flip=flip) for name, one in value.items()}
         case list():
             return [_other(one, flip=flip) for one in value]
-        case bool():
-            return value != flip
         case str() if value and not _ODD.search(value):
             end = re.search(r"[0-9](?=\W*$)", value)
             if end:
                 return value[: end.start()] + str((int(end[0]) + 1) % 10) + value[end.end() :]
             return re.sub(r"([A-Za-z])(?=\W*$)", r"\1\1", value)
         case int():
-            return value + 1
+            return value != flip if isinstance(value, bool) else value + 1
     return value
 
 

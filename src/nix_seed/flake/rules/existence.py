@@ -25,7 +25,7 @@ _FILE = r"""\s*\(*\s*(?:
     )\s*\+?\s*"?(?P<rest>(?:/[\w.+-]+)*)"""
 _ASKED = re.compile(rf"\b(?:pathExists|pathIs(?:Directory|RegularFile))\b{_FILE}", re.VERBOSE)
 _READS = re.compile(rf"\b(?:readFile|fileContents|importJSON|importTOML)\b{_FILE}", re.VERBOSE)
-# Without its file beside it, as in `pipe ./a.json [ readFile … ]`; or of one whose name is computed.
+# Its file is not beside it, as in `pipe ./a.json [ readFile … ]`, or its name is computed.
 _READS_SOMETHING = re.compile(r"\b(?:readFile|fileContents|importJSON|importTOML)\b(?!\s*[=?])")
 _DATA = re.compile(r".*\.(json|toml|txt|ya?ml)|VERSION|version")
 _LISTS = re.compile(
@@ -65,8 +65,8 @@ class Questions:
     that ask for what no text names. *kinds*, *ends* and *starts* are the endings and beginnings of
     names that code looks for in lists, and *names* what its patterns take; *folders* tells whether
     it looks for directories, *places* are names of such. *tests* are places that choose from a list
-    in other ways. *data* are files that code reads, below the root; *reads* are places that read what
-    no text names, *guessed* the files that may be meant.
+    in other ways. *data* are files that code reads, below the root; *reads* are places that read
+    what no text names, *guessed* the files that may be meant.
     """
 
     paths: frozenset[str] = frozenset()
