@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -151,3 +152,28 @@ def test_an_output_that_takes_long_to_evaluate_is_named(monkeypatch: pytest.Monk
     assert "evaluating . (evaluating checks.vm)" in shown
     left_out = "mkSeed { exclude = [ … ]; … } leaves outputs out"
     assert f"took long to evaluate: checks.vm (0:00); {left_out}\n" in shown
+
+
+def test_a_tree_that_takes_long_to_copy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_lines, "_SLOW", 0.05)
+    stream = io.StringIO()
+    lines = progress_lines.Lines(stream)
+    lines(Stage("evaluate", "evaluating ."))
+    log = NixLog()
+    tree = f"/nix/store/{'0' * 32}-source"
+    # As Nix 2.26 tells it, of a file first.
+    for number, path in enumerate((f"{tree}/a.patch", tree, f"{tree}/b")):
+        start = {"action": "start", "id": number, "level": 5, "parent": 0, "type": 0}
+        text = f"copying '{path}' to the store"
+        for event in log.read(b"@nix " + json.dumps(start | {"text": text}).encode()):
+            lines(event)
+        if path == tree:
+            lines.tick()
+            time.sleep(0.06)
+        for event in log.read(f'@nix {{"action":"stop","id":{number}}}'.encode()):
+            lines(event)
+    lines.end()
+    shown = stream.getvalue()
+    assert f"evaluating . (copying all of {tree})" in shown
+    assert f"took long to copy: {tree} (0:00); " in shown
+    assert ".patch" not in shown

@@ -17,7 +17,7 @@ def test_every_file_gets_other_bytes(name: str, data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "altered"),
+    ("name", "text", "expected"),
     [
         ("VERSION", "1.2.3\n", "1.2.4\n"),
         ("VERSION", "1.9", "1.0"),
@@ -26,15 +26,22 @@ def test_every_file_gets_other_bytes(name: str, data: bytes) -> None:
         (".envrc", "use flake\n", "use flake\n\n"),
         ("rust-toolchain.toml", "[toolchain]\na = 1\n", "[toolchain]\na = 1\n#\n"),
         ("hash", "sha256:0123456789", "sha256:0123456789\n\n"),
-        ("package.json", '{\n "version": "1.0.0"}', '{\n\n "version": "1.0.1"}\n'),
-        ("Cargo.toml", 'version = "0.1.9"\n[d]\nversion = "1"\n', None),
+        (
+            "package.json",
+            '{\n "version": "1.0.0", "description": "a" }',
+            '{\n"nixSeedFurther": "", \n "version": "1.0.1", "description": ". a" }\n',
+        ),
+        (
+            "package.json",
+            '{\n "version": "1.0.0"\n}',
+            '{\n"nixSeedFurther": "", \n "version": "1.0.1"\n}\n',
+        ),
         ("main.py", "pass", "pass\n#\n"),
         ("run", "#!/bin/sh\ntrue\n", "#!/bin/sh\ntrue\n#\n"),
         ("main.rs", "fn main() {}\n", "fn main() {}\n//\n"),
     ],
 )
-def test_what_is_altered(name: str, text: str, altered: str | None) -> None:
-    expected = altered or 'version = "0.1.0"\n[d]\nversion = "1"\n#\n'
+def test_what_is_altered(name: str, text: str, expected: str) -> None:
     found = alter(name, text.encode()).decode()
     assert found.strip() == expected.strip()
     assert found != text
@@ -60,11 +67,29 @@ def test_data_says_the_same(value: dict[str, str | int | None]) -> None:
     assert json.loads(alter("flake.lock", text)) == value
 
 
-def test_a_manifest_keeps_its_dependencies() -> None:
-    text = b'[package]\nversion = "1.0"\n[dependencies]\nserde = { version = "1.0" }\n'
-    found = tomllib.loads(alter("Cargo.toml", text).decode())
-    assert found["package"]["version"] == "1.1"
-    assert found["dependencies"]["serde"] == {"version": "1.0"}
+DEPENDENCIES = '[dependencies.log]\nversion = "0.4"\n[dependencies]\nserde = { version = "1.0" }\n'
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        '[package]\nauthors = [\n "a",\n]\nversion = "1.9"\n',
+        '[workspace.package]\nversion = "1.9"\n',
+        '[workspace]\nmembers = ["a"]\n',
+        # The version is the workspace's.
+        "[package]\nversion.workspace = true\n",
+        "[features]\nall = []\n[package]\nversion.workspace = true\n",
+        '[package]\nversion.workspace = true\ndescription = "An \\"app\\""\n',
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_manifest_says_something_else_and_keeps_its_dependencies(table: str, first: bool) -> None:
+    text = table + DEPENDENCIES if first else DEPENDENCIES + table
+    before, found = tomllib.loads(text), tomllib.loads(alter("Cargo.toml", text.encode()).decode())
+    assert found != before
+    assert found["dependencies"] == before["dependencies"]
+    package = found.get("package") or found["workspace"].get("package", {})
+    assert package.get("version", "1.0") in ("1.0", {"workspace": True})
 
 
 def test_code_stays_valid(tmp_path: Path) -> None:
@@ -88,6 +113,16 @@ def test_code_stays_valid(tmp_path: Path) -> None:
         ("flake.lock", '{"version": 7}', None),
         ("package-lock.json", '{"version": 7}', None),
         (".python-version", "3.11\n", None),
+        ("a.toml", "[a]\nb = true # c\n", "[a]\nb = false # c\n"),
+        ("a.json", '{"a": [true, null]}', '{"a": [false, null]}'),
+        # Of code, a version alone.
+        (
+            "run.sh",
+            "echo hello\nVERSION=1.2.9\nsleep 1.5\n",
+            "echo hello\nVERSION=1.2.0\nsleep 1.5\n",
+        ),
+        ("a.py", '__version__ = "1.2"\nx = 1.5\n', '__version__ = "1.3"\nx = 1.5\n'),
+        ("pubspec.yaml", "name: a\nversion: 1.2.3+4\n", "name: a\nversion: 1.2.4+4\n"),
         ("run.sh", "echo hello\n", None),
         ("bad.toml", "x = ", None),
         ("bad.json", "{", None),

@@ -5,6 +5,7 @@ import pytest
 
 from nix_seed.flake.rules.existence import (
     Questions,
+    choose_guessed,
     choose_likes,
     choose_wanted,
     example,
@@ -46,12 +47,23 @@ def test_files_that_are_asked_for(text: str, paths: set[str]) -> None:
         ("lib.importTOML ../a.toml", {"a.toml"}),
         ('lib.fileContents "${self}/a"', {"a", "nix/a"}),
         ('fromJSON (readFile (./. + "/a.json"))', {"nix/a.json"}),
-        ("readFile file", set()),
         ("readFile ../flake.lock", set()),
     ],
 )
 def test_files_that_are_read(text: str, paths: set[str]) -> None:
     assert find_questions({"nix/x.nix": text}) == Questions(data=frozenset(paths))
+
+
+def test_files_that_are_read_without_a_name() -> None:
+    code = "lib.pipe ./a.json [\n readFile\n]; importJSON file; readFile = 1; inherit readFile;"
+    found = find_questions({"x.nix": code})
+    assert found == Questions(reads=("x.nix:2", "x.nix:3", "x.nix:3"))
+    assert not found, "there may be no such file"
+    for text in ('./. + "/${name}.json"', '"${self}/data/${name}"', 'data + "/${name}"'):
+        assert find_questions({"x.nix": f"importJSON ({text})"}).reads == ("x.nix:1",), text
+    names = {"a.json", "b/VERSION", "c.nix", "d.c"}
+    assert choose_guessed(found, names) == {"a.json", "b/VERSION"}
+    assert not choose_guessed(Questions(), names)
 
 
 def test_what_else_is_asked() -> None:
@@ -149,6 +161,7 @@ def test_what_is_no_pattern_of_a_name_gives_none(pattern: str) -> None:
         (["a.c", "b.c", "a.h"], {"aa.c": "a.c", "aa.h": "a.h"}),
         (["test_a.py", "test_b.py", "c.py"], {"test_aa.py": "test_a.py", "cc.py": "c.py"}),
         (["001-x.sql", "002-y.sql", "010-z.sql"], {"001-xx.sql": "001-x.sql"}),
+        (["a.py", "a.py.lock", "b.py"], {"aa.py": "a.py", "aa.py.lock": "a.py.lock"}),
         (["009", "010", ".a", "Makefile"], {"011": "009", "Makefilee": "Makefile", ".aa": ".a"}),
     ],
 )

@@ -176,6 +176,9 @@ def test_a_missing_nix_is_told_with_how_to_install_it(
         ("creating directory '/ro/.cache': Read-only file system", "let HOME"),
         ("cannot get cwd: No such file or directory", "cd to another"),
         ("writing to file: No space left on device", "df -h"),
+        ("cannot find flake 'flake:nixpkgs' in the flake registries", "give its address"),
+        ("experimental Nix feature 'pipe-operators' is disabled", "mkSeed { nixConf ="),
+        ("Nixpkgs requires an implementation of Nix with the following", "Nix is too old for"),
     ],
 )
 def test_a_broken_machine_is_told_with_what_to_do(said: str, hint: str, tmp_path: Path) -> None:

@@ -123,4 +123,59 @@ FILE_IDIOMS: Mapping[str, Idiom] = {
         opened=("gen", "words", "app"),
         keeps=("tools.txt",),
     ),
+    # What is read is named nowhere, or begins a pipe.
+    "values of files that no text names": Idiom(
+        "packages.x86_64-linux.default = let"
+        ' load = name: builtins.fromJSON (builtins.readFile (./. + "/${name}.json"));'
+        ' served = inputs.other.lib.runText "served" (toString (load "web").port);'
+        ' flags = inputs.other.lib.runText "flags" (if (load "flags").debug then "-g" else "-O");'
+        ' in pkgs.runCommand "app" { inherit served flags; tool = pkgs.zlib; } "";',
+        {"web.json": '{"port": 8080}\n', "flags.json": '{"debug": true}\n'},
+        baked=("zlib",),
+        opened=("served", "flags", "app"),
+        becomes={"web.json": '{"port": 80}\n', "flags.json": '{"debug": false}\n'},
+    ),
+    "a version that code has": Idiom(
+        "packages.x86_64-linux.default = let"
+        " version = builtins.head (builtins.match \".*__version__ = '([0-9.]+)'.*\""
+        ' (builtins.readFile ./app.py)); manual = inputs.other.lib.runText "manual" version;'
+        ' in pkgs.runCommand "app" { inherit manual; src = ./src; } "";',
+        MAIN | {"app.py": "import sys\n__version__ = '1.2'\n"},
+        opened=("manual", "app"),
+        becomes={"app.py": "import sys\n__version__ = '2.0'\n"},
+    ),
+    "manifests of a workspace and its members": Idiom(
+        "packages.x86_64-linux.default = let lib = inputs.other.lib;"
+        " toml = name: builtins.toJSON (builtins.fromTOML (builtins.readFile (./. + name)));"
+        ' all = lib.runText "all" (toml "/Cargo.toml"); one = lib.runText "one"'
+        ' (toml "/one/Cargo.toml"); web = lib.runText "web" (builtins.toJSON (builtins.fromJSON'
+        " (builtins.readFile ./package.json)));"
+        ' in pkgs.runCommand "app" { inherit all one web; tool = pkgs.zlib; } "";',
+        {
+            "Cargo.toml": '[workspace]\nmembers = ["one"]\n',
+            "one/Cargo.toml": '[package]\nname = "one"\nversion.workspace = true\n',
+            "package.json": '{ "name": "web", "private": true }\n',
+        },
+        baked=("zlib",),
+        opened=("all", "one", "web", "app"),
+        becomes={
+            "Cargo.toml": '[workspace]\nmembers = ["one"]\n[profile.release]\nlto = true\n',
+            "one/Cargo.toml": '[package]\nname = "one"\nversion.workspace = true\n'
+            "[features]\nall = []\n",
+            "package.json": '{ "name": "web", "scripts": { "start": "serve" } }\n',
+        },
+    ),
+    # As uv2nix's scripts: each has a lock file called like it.
+    "files that go in pairs": Idiom(
+        "packages.x86_64-linux.default = let"
+        ' names = builtins.filter (name: builtins.match ".*[.]py" name != null)'
+        " (builtins.attrNames (builtins.readDir ./scripts));"
+        ' read = name: builtins.readFile (./scripts + "/${name}.lock");'
+        ' list = inputs.other.lib.runText "list" (toString (map (name:'
+        " builtins.seq (read name) name) names));"
+        ' in pkgs.runCommand "app" { inherit list; } "";',
+        {"scripts/a.py": "pass\n", "scripts/a.py.lock": "{ }\n"},
+        opened=("list", "app"),
+        adds={"scripts/b.py": "pass\n", "scripts/b.py.lock": "{ }\n"},
+    ),
 }

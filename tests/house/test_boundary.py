@@ -33,6 +33,7 @@ PARSERS = {
 # What is parsed there was read and judged before, is made by us, or is guarded by its only caller.
 READ_BEFORE = {
     "core/digests.py _exact_base64",
+    "flake/rules/alter.py _alter_text",
     "sbom/cyclonedx.py _serialised",
     "sbom/rules/sbom.py _read_spdx",
     "trust/rules/claims.py _time",

@@ -4,12 +4,11 @@ Both know the events of many rooms, so that this is loaded only where something 
 """
 
 import os
-import re
 import shutil
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any, TextIO
 
@@ -24,8 +23,31 @@ from nix_seed.registry.transfer import BlobDone, BlobProgress, TagMoved
 _WORDS = {"moved": "done", "linked": "linked", "present": "already there"}
 _MOST = 3  # lines of what runs now
 _NOW = 0.01  # seconds
-_EVALUATES = re.compile(r"evaluating (\S+)")  # an output of a flake, among what runs now
 _SLOW = 30.0  # seconds for one of them
+
+
+class _Timed:
+    """How long Nix was at each thing of one kind, which its log says after the word *doing*."""
+
+    def __init__(self, doing: str) -> None:
+        self._word = f"{doing} "
+        self._at = ("", 0.0)
+        self._took: dict[str, float] = {}
+
+    def learn(self, running: Iterable[str]) -> None:
+        """Note how long the thing before took, where what is *running* is another."""
+        now = next((text for text in running if text.startswith(self._word)), "")
+        before, since = self._at
+        if before != now:
+            if before:
+                self._took[before.removeprefix(self._word)] = time.monotonic() - since
+            self._at = (now, time.monotonic())
+
+    def slow(self) -> str:
+        """Name what took long, the longest first."""
+        self.learn(())
+        slow = sorted((-took, name) for name, took in self._took.items() if took >= _SLOW)
+        return ", ".join(f"{name} ({_clock(-took)})" for took, name in slow)
 
 
 class _Work(ABC):
@@ -42,8 +64,7 @@ class _Work(ABC):
         self.layers = 0
         self.blobs: dict[str, tuple[str, int, int]] = {}
         self.moved = 0
-        self.evaluating = ("", 0.0)
-        self.evaluated: dict[str, float] = {}
+        self.timed = (_Timed("evaluating"), _Timed("copying all of"))
 
     def __call__(self, event: Any) -> None:
         """Show *event*, if it is one that people want to see."""
@@ -63,7 +84,7 @@ class _Work(ABC):
         """Say what the last step took, if that is wanted."""
         if self.stage is not None and (self.asked.verbose or self._matters()):
             self._line(self.head())
-        if slow := self.slow():
+        for slow in self.slow():
             self._line(slow)
 
     @abstractmethod
@@ -78,14 +99,15 @@ class _Work(ABC):
     def begin(self, stage: Stage) -> None:
         """Forget the step before."""
         self.stage, self.since = stage, time.monotonic()
-        self.evaluating, self.evaluated = ("", 0.0), {}
+        self.timed = (_Timed("evaluating"), _Timed("copying all of"))
         self.nix, self.layers, self.blobs, self.moved = None, 0, {}, 0
 
     def learn(self, event: Any) -> None:
         """Take in what moves the step at work."""
         if isinstance(event, NixWork):
             self.nix = event
-            self._time(event)
+            for timed in self.timed:
+                timed.learn(event.running)
         elif isinstance(event, BlobProgress):
             name = f"{_tier(event.blob)} {event.blob.digest.hex[:12]}"
             self.blobs[event.blob.digest.hex] = (name, event.done, event.blob.size)
@@ -98,22 +120,17 @@ class _Work(ABC):
 
             self.layers += isinstance(event, LayerFinished | LayerHydrated)
 
-    def _time(self, work: NixWork | None) -> None:
-        """Note how long an output was evaluated, where *work* is at another."""
-        now = next(filter(_EVALUATES.fullmatch, work.running), "") if work else ""
-        before, since = self.evaluating
-        if before != now:
-            if found := _EVALUATES.fullmatch(before):
-                self.evaluated[found[1]] = time.monotonic() - since
-            self.evaluating = (now, time.monotonic())
-
-    def slow(self) -> str | None:
-        """Say which outputs took long to evaluate, and how to leave them out."""
-        self._time(None)
-        slow = sorted((-took, name) for name, took in self.evaluated.items() if took >= _SLOW)
-        names = ", ".join(f"{name} ({_clock(-took)})" for took, name in slow)
-        said = f"took long to evaluate: {names}; mkSeed {{ exclude = [ … ]; … }} leaves outputs out"
-        return said if slow else None
+    def slow(self) -> Iterator[str]:
+        """Say what took long while Nix evaluated, and how to do without."""
+        evaluated, copied = (timed.slow() for timed in self.timed)
+        if evaluated:
+            leave = "mkSeed { exclude = [ … ]; … } leaves outputs out"
+            yield f"took long to evaluate: {evaluated}; {leave}"
+        if copied:
+            instead = (
+                '"${nixpkgs}" names the files of an input, as "${pkgs.path}" does, without a copy'
+            )
+            yield f"took long to copy: {copied}; {instead}"
 
     @property
     def seconds(self) -> float:

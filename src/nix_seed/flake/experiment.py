@@ -96,7 +96,8 @@ def evaluate_otherwise(
     for asked in choose_asked(questions, metadata.revision is not None):
         # What values, and files that are there, decide stays unseen then, which is said.
         unread = sorted((questions.data - asked.data) | (questions.paths - asked.paths))
-        told = replace(asked, unclear=(*asked.unclear, *unread))
+        guessed = questions.reads if questions.guessed != asked.guessed else ()
+        told = replace(asked, unclear=(*asked.unclear, *unread, *guessed))
         try:
             with answered_otherwise(source, asked) as tree:
                 _set_time(tree, metadata)
@@ -115,15 +116,20 @@ def choose_asked(
     # Other values may choose what is not there. A flake may take every directory for a package:
     # then no further ones are added. Then come those alone that are like what is there. Last, files
     # that are asked for stay: code may ask whether its own library is there.
-    same = replace(questions, data=frozenset())
+    named = replace(questions, guessed=frozenset())
+    same = replace(named, data=frozenset())
     flat = replace(same, folders=False, places=frozenset())
     plain = replace(flat, names=frozenset(), ends=frozenset())
     like = replace(plain, kinds=frozenset(), starts=frozenset())
     still = replace(like, paths=frozenset())
     return tuple(
         asked
-        for asked in dict.fromkeys((questions, same, flat, plain, like, still))
-        if asked.paths or asked.data or asked.lists or (asked.revision and committed)
+        for asked in dict.fromkeys((questions, named, same, flat, plain, like, still))
+        if asked.paths
+        or asked.data
+        or asked.guessed
+        or asked.lists
+        or (asked.revision and committed)
     )
 
 
@@ -282,16 +288,33 @@ def _add_files(tree: Path) -> None:
 def read_questions(source: Path, tracked: Collection[str] | None = None) -> existence.Questions:
     """Read what the Nix code of the tree at *source* asks of its files."""
     code = {}
-    for name in _files(source) if tracked is None else tracked:
+    names = tuple(_files(source) if tracked is None else tracked)
+    for name in names:
         path = source / name
         if name.endswith(".nix") and path.is_file() and not path.is_symlink():
             code[name] = path.read_text("utf-8", "replace")
     questions = existence.find_questions(code)
-    return replace(questions, data=frozenset(filter(partial(_has_values, source), questions.data)))
+    data, guessed = (
+        frozenset(name for path, name in _below(source, files).items() if _has_values(path))
+        for files in (questions.data, existence.choose_guessed(questions, names))
+    )
+    return replace(questions, data=data, guessed=guessed)
 
 
-def _has_values(source: Path, name: str) -> bool:
-    path = source / name
+def _below(tree: Path, names: Iterable[str]) -> dict[Path, str]:
+    """Return where *names* are in *tree*, and the first name of each.
+
+    It leaves out those where a link on the way leads out of the tree, or to itself.
+    """
+    top, found = os.path.realpath(tree), dict[Path, str]()
+    for name in sorted(names):
+        path = Path(os.path.realpath((tree / name).parent), os.path.basename(name))
+        if path.is_relative_to(top) and not any(parent.is_symlink() for parent in path.parents):
+            found.setdefault(path, name)
+    return found
+
+
+def _has_values(path: Path) -> bool:
     if path.is_symlink() or not path.is_file() or path.stat().st_size > _MOST_BYTES:
         return False
     data = path.read_bytes()
@@ -306,11 +329,9 @@ def _turn(tree: Path, questions: existence.Questions) -> None:
 
     What is read gets other values.
     """
-    for name in questions.data:
-        path = tree / name
+    for path in _below(tree, questions.data | questions.guessed):
         path.write_bytes(alter_values(path.name, path.read_bytes()))
-    for name in sorted(questions.paths):
-        path = tree / name
+    for path in _below(tree, questions.paths):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         elif path.is_symlink() or path.exists():
@@ -373,8 +394,17 @@ def _copy(source: Path, target: Path, alter_file: Callable[[str, bytes], bytes])
         target.symlink_to(os.readlink(source))
     elif source.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(alter_file(source.name, source.read_bytes()))
+        if source.stat().st_size > _LARGEST:
+            # Nobody reads that as text, and memory may not hold it.
+            shutil.copyfile(source, target)
+            with target.open("ab") as file:
+                file.write(alter_file(source.name, b"\0").removeprefix(b"\0"))
+        else:
+            target.write_bytes(alter_file(source.name, source.read_bytes()))
         shutil.copymode(source, target)
+
+
+_LARGEST = 16 << 20
 
 
 def _set_time(tree: Path, metadata: FlakeMetadata) -> None:

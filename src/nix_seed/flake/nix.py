@@ -54,8 +54,9 @@ _BATCH = 500
 
 # What a Nix says that lacks what a flake of today asks of it.
 _OLD = re.compile(
-    r"requires Nix (>=|version)|unsupported Nix version|is not a recognised command"
-    r"|unrecognised flag|unknown experimental feature|has unsupported version"
+    r"requires (Nix (>=|version)|an implementation of Nix)|unsupported Nix version"
+    r"|is not a recognised command|unrecognised flag|unknown experimental feature"
+    r"|has unsupported version"
     r"|unexpected flake input attribute '(submodules|lfs)'"
     r"|attribute '[a-zA-Z]+' missing, at .*builtins|builtins\.\w+' missing"
 )
@@ -449,6 +450,14 @@ _TOKEN = (
     "does it exist? What is private wants a token that may read it, in nix.conf:"
     " access-tokens = github.com=TOKEN"
 )
+_NAMED = (
+    "no registry here has an input of that name: give its address in flake.nix, such as"
+    ' inputs.nixpkgs.url = "github:NixOS/nixpkgs"; and lock it: nix flake lock'
+)
+_FEATURE = (
+    "let nix.conf, and that of the seed, say: extra-experimental-features = NAME;"
+    ' mkSeed { nixConf = "extra-experimental-features = NAME"; … }'
+)
 _PLACE = "let HOME, and XDG_CACHE_HOME if you set it, name directories that Nix may write to"
 
 _HINTS = {
@@ -466,6 +475,8 @@ _HINTS = {
     **dict.fromkeys(("cannot be evaluated in pure", "in pure mode", "unlocked"), _LOCK),
     "is not tracked by Git": "Nix sees only what Git tracks: git add the file",
     "requires lock file changes": _LOCK,
+    "cannot find flake 'flake:": _NAMED,
+    "experimental Nix feature '": _FEATURE,
     "executing 'git'": "Nix reads checkouts by git: apt-get install git",
     "cannot get cwd": "the directory you are in was deleted: cd to another",
     "Read-only file system": _PLACE,

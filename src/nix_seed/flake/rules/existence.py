@@ -25,6 +25,9 @@ _FILE = r"""\s*\(*\s*(?:
     )\s*\+?\s*"?(?P<rest>(?:/[\w.+-]+)*)"""
 _ASKED = re.compile(rf"\b(?:pathExists|pathIs(?:Directory|RegularFile))\b{_FILE}", re.VERBOSE)
 _READS = re.compile(rf"\b(?:readFile|fileContents|importJSON|importTOML)\b{_FILE}", re.VERBOSE)
+# Its file is not beside it, as in `pipe ./a.json [ readFile … ]`, or its name is computed.
+_READS_SOMETHING = re.compile(r"\b(?:readFile|fileContents|importJSON|importTOML)\b(?!\s*[=?])")
+_DATA = re.compile(r".*\.(json|toml|txt|ya?ml)|VERSION|version")
 _LISTS = re.compile(
     r"\b(readDir|readFileType|listFilesRecursive|packagesFromDirectoryRecursive"
     r"|fileset\.toList)\b"
@@ -48,6 +51,7 @@ _PIECE = re.compile(r"[A-Za-z0-9_.+@-]{1,32}")
 _SPECIAL = re.compile(r"[][()*+?|^$\\]")
 # Of a file with more, none stands for a name: too many would have to be added.
 _MOST = 40
+_MOST_DATA = 1000
 _COMMENT = re.compile(r"^\s*#.*$", re.MULTILINE)
 _KEPT = {"flake.nix", "flake.lock", ".git", "", ".", ".."}
 
@@ -61,7 +65,8 @@ class Questions:
     that ask for what no text names. *kinds*, *ends* and *starts* are the endings and beginnings of
     names that code looks for in lists, and *names* what its patterns take; *folders* tells whether
     it looks for directories, *places* are names of such. *tests* are places that choose from a list
-    in other ways. *data* are files that code reads, below the root.
+    in other ways. *data* are files that code reads, below the root; *reads* are places that read
+    what no text names, *guessed* the files that may be meant.
     """
 
     paths: frozenset[str] = frozenset()
@@ -76,10 +81,12 @@ class Questions:
     names: frozenset[str] = frozenset()
     places: frozenset[str] = frozenset()
     data: frozenset[str] = frozenset()
+    reads: tuple[str, ...] = ()
+    guessed: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         """Whether anything is asked that another tree can answer otherwise."""
-        return bool(self.paths or self.data) or self.lists or self.revision
+        return bool(self.paths or self.data or self.guessed) or self.lists or self.revision
 
 
 def find_questions(code: Mapping[str, str]) -> Questions:
@@ -87,6 +94,7 @@ def find_questions(code: Mapping[str, str]) -> Questions:
     paths: set[str] = set()
     data: set[str] = set()
     unclear: list[str] = []
+    reads: list[str] = []
     wanted = _Wanted()
     kinds: set[str] = set()
     lists = revision = folders = False
@@ -103,9 +111,19 @@ def find_questions(code: Mapping[str, str]) -> Questions:
             paths |= asked
             if not asked:
                 unclear.append(_place(name, plain, found))
+        named_at = set()
         for found in _READS.finditer(plain):
-            data |= _paths(name, found)
-    named = Questions(_inside(paths), lists, revision, tuple(unclear), data=_inside(data))
+            asked = _paths(name, found)
+            data |= asked
+            # More of the name may follow, as in "/${name}.json".
+            if asked and plain[found.end() : found.end() + 1] not in ("/", "$"):
+                named_at.add(found.start())
+        for found in _READS_SOMETHING.finditer(plain):
+            if found.start() not in named_at:
+                reads.append(_place(name, plain, found))
+    named = Questions(
+        _inside(paths), lists, revision, tuple(unclear), data=_inside(data), reads=tuple(reads)
+    )
     if not lists:
         return named
     return dataclasses.replace(
@@ -118,6 +136,14 @@ def find_questions(code: Mapping[str, str]) -> Questions:
         names=_names(wanted.patterns, 1, 3),
         places=_names(wanted.patterns, 2, 4) if folders else frozenset(),
     )
+
+
+def choose_guessed(questions: Questions, names: Collection[str]) -> frozenset[str]:
+    """Return which files of these *names* code may read where no text names what it reads."""
+    if not questions.reads:
+        return frozenset()
+    data = (name for name in names if _DATA.fullmatch(posixpath.basename(name)))
+    return frozenset(sorted(data)[:_MOST_DATA]) - questions.data
 
 
 def _paths(name: str, found: re.Match[str]) -> set[str]:
@@ -185,19 +211,29 @@ def choose_likes(names: Collection[str], taken: Collection[str]) -> dict[str, st
     """Return further names like *names*, none of them *taken*, each with one that it is like.
 
     There is one for each beginning (before a separator; else a digit, a dot or neither) and ending.
+    A file that belongs to another (``a.py.lock`` to ``a.py``) comes along with that.
     """
     chosen: dict[tuple[str, str], str] = {}
-    for name in sorted(name for name in names if len(name) <= _LONGEST):
+    there = set(names)
+    short = sorted(name for name in names if len(name) <= _LONGEST)
+    for name in short:
         stem, ending = posixpath.splitext(name)
-        start = _BEGINNING.match(stem)
-        chosen.setdefault(
-            (
-                start[0] if start else "0" if stem[0].isdigit() else "." if stem[0] == "." else "",
-                ending,
-            ),
-            name,
-        )
-    return {_further_name(name, taken): name for name in chosen.values()}
+        if not ending or stem not in there:
+            chosen.setdefault((_beginning(stem), ending), name)
+    likes = {}
+    for like in chosen.values():
+        further = _further_name(like, taken)
+        for name in short:
+            other = further + name.removeprefix(like)
+            if name == like or (name.startswith(f"{like}.") and other not in taken):
+                likes[other] = name
+    return likes
+
+
+def _beginning(stem: str) -> str:
+    if found := _BEGINNING.match(stem):
+        return found[0]
+    return "0" if stem[0].isdigit() else "." if stem[0] == "." else ""
 
 
 def choose_wanted(questions: Questions, stem: str) -> dict[str, str]:

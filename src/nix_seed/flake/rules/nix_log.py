@@ -13,13 +13,24 @@ from typing import Any
 from nix_seed.core.values import dataclass
 
 # Kinds of activities, and of results.
-_COPY, _TRANSFER, _PATHS, _BUILDS, _BUILD, _SUBSTITUTE, _TREE = 100, 101, 103, 104, 105, 108, 112
+_UNKNOWN, _COPY, _TRANSFER, _PATHS, _BUILDS, _BUILD, _SUBSTITUTE, _TREE = (
+    0,
+    100,
+    101,
+    103,
+    104,
+    105,
+    108,
+    112,
+)
 _LINE, _PROGRESS, _EXPECTED = 101, 105, 106
 _PREFIX = b"@nix "
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _STORE_NAME = re.compile(r"/nix/store/[0-9a-z]{32}-([^/'\s]+)")
 # What our own Nix code says (``default.nix``).
 _EVALUATES = re.compile(r"trace: nix-seed evaluates ?(.*)")
+# A whole tree that evaluation makes a path of its own of; Nix before 2.20 does not tell.
+_COPIES = re.compile(r"copying '(/nix/store/[^/']+|«[^»]+»)/?' to the store")
 _KEPT = 400  # lines of a builder's log
 
 
@@ -181,4 +192,6 @@ def _shown(activity: _Activity) -> str:
         return f"building {_name(activity.subject)}"
     if activity.kind in (_COPY, _SUBSTITUTE):
         return f"fetching {_name(activity.subject)}"
+    if activity.kind == _UNKNOWN and (found := _COPIES.fullmatch(activity.text)):
+        return f"copying all of {found[1]}"
     return _ANSI.sub("", activity.text) if activity.kind in (_TRANSFER, _TREE) else ""
