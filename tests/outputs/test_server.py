@@ -6,10 +6,9 @@ import random
 import re
 import socket
 import struct
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
@@ -66,7 +65,6 @@ def get(path: str, *headers: str, method: str = "GET", body: str = "") -> bytes:
         (get(GOOD, "Host: 127.0.0.1:7090@rebound.example"), 421),
         (get(GOOD, "Host: 127.0.0.1", "Host: rebound.example"), 421),
         (get(GOOD, "Host : rebound.example"), 400),
-        (get(GOOD, " Host: rebound.example"), 400),
         (get(f"http://rebound.example{GOOD}", "Host: 127.0.0.1"), 404),
         (get(GOOD.upper()), 404),
         (get(f"/%30{GOOD[2:]}"), 404),
@@ -139,32 +137,6 @@ def test_many_clients_some_of_which_go_away(served: tuple[str, int], scene: Scen
     with ThreadPoolExecutor(24) as pool:
         assert all(pool.map(take, range(24)))
     assert not scene.reasons
-
-
-def test_who_asks_nothing_keeps_nobody_out(served: tuple[str, int]) -> None:
-    """Connections that never end their request: the one that waits longest makes room."""
-    with ExitStack() as stack:
-        waiting = []
-        for _ in range(250):
-            client = stack.enter_context(socket.create_connection(served, timeout=10))
-            client.sendall(b"GET /nix-cache-info HTTP/1.1\r\nX: ")
-            waiting.append(client)
-        assert ask(served, get(GOOD)).startswith(b"HTTP/1.1 200 ")
-        assert waiting[0].recv(1) == b""
-        waiting[-1].sendall(b"\r\n\r\n")
-        assert waiting[-1].recv(12) == b"HTTP/1.1 200"
-
-
-def test_a_request_that_takes_too_long_ends(
-    served: tuple[str, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However many bytes of it come one by one."""
-    monkeypatch.setattr("nix_seed.outputs.server._SECONDS", 0.5)
-    with socket.create_connection(served, timeout=10) as client, suppress(OSError):
-        for _ in range(200):
-            client.sendall(b"G")
-            time.sleep(0.05)
-        pytest.fail("it was waited for")
 
 
 def test_requests_that_come_at_once_are_answered_in_their_order(served: tuple[str, int]) -> None:

@@ -1,28 +1,19 @@
-"""Nix's binary cache protocol over HTTP, for one machine: what ``OutputCache`` answers.
-
-One thread reads all requests, and answers what is ready at once. What has to be asked for, or is
-large, other threads answer. A connection on which nothing is asked takes none of them.
-"""
+"""Nix's binary cache protocol over HTTP, for one machine: what ``OutputCache`` answers."""
 
 from __future__ import annotations
 
 import re
-import selectors
 import socket
 import threading
-import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import contextmanager
 from http import HTTPStatus
-from queue import SimpleQueue
-from typing import Final
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar, Final
 
 from nix_seed.core.errors import NixSeedError, foreign
 from nix_seed.outputs.cache import OutputCache
 from nix_seed.outputs.rules.narinfo import asked_nar, asked_path, cache_info
-from nix_seed.outputs.rules.request import LARGEST_HEAD, CacheRequest, read_request
 
 PRIORITY: Final = 10
 """Before cache.nixos.org, whose is 40: that one does not have what the project builds."""
@@ -31,22 +22,10 @@ SERVED: Final = "/nix-seed-served.json"
 """Where it is told what was taken so far."""
 
 _RUN: Final = re.compile(r"^/run-[0-9a-f]{16}(?=/)")
-_SECONDS: Final = 60.0  # that a connection may be idle, or take for one request
-_CONNECTIONS: Final = 200  # that wait; of more, the one that has waited longest is closed
-_THREADS: Final = 128
-_CHUNK: Final = 1 << 16
-_TEXT, _NARINFO, _BINARY = "text/plain", "text/x-nix-narinfo", "application/octet-stream"
-_NONE: Final = CacheRequest("", bodiless=False, last=True)
-_REFUSED: Final = {421: b"this cache is for its own machine: ask 127.0.0.1\n"}
-
-
-class _Client:
-    """A connection, what was *read* of its next request, and *since* when that is waited for."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.connection = connection
-        self.read = bytearray()
-        self.since = 0.0
+_HERE: Final = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
+_SECONDS: Final = 60  # that a connection may be idle
+_CONNECTIONS: Final = 128
+_TEXT, _BINARY = "text/plain", "application/octet-stream"
 
 
 class CacheServer:
@@ -63,214 +42,29 @@ class CacheServer:
         told: Callable[[], bytes] | None = None,
     ) -> None:
         self.cache, self.told = cache, told or bytes
+        handler = type("Handler", (_Handler,), {"serving": self})
         with foreign(
             f"serving on port {port} failed",
             OSError,
             OverflowError,
             hint="choose another --port; 0 takes any that is free",
         ):
-            self._listener = listener or socket.create_server(("127.0.0.1", port), backlog=128)
-        self._selector = selectors.DefaultSelector()
-        self._waiting: dict[_Client, None] = {}  # the one that has waited longest first
-        self._woken, self._wake = socket.socketpair()
-        self._wake.setblocking(False)
-        self._answered: deque[tuple[_Client, bool]] = deque()
-        self._jobs: SimpleQueue[tuple[_Client, Callable[[], None], bool] | None] = SimpleQueue()
-        self._threads, self._free = 0, threading.Semaphore(0)
-        self._ended = False
+            self._server = _Server(("127.0.0.1", port), handler, listener)
 
     @property
     def url(self) -> str:
         """The address it serves at; below it, ``/run-`` and 16 hex digits lead here as well."""
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def run(self) -> None:
         """Serve until ``stop``."""
         threading.Thread(target=self.cache.warm_up, name="warm-up", daemon=True).start()
-        actions = {self._listener: self._accept, self._woken: self._take_back}
-        for each in actions:
-            each.setblocking(False)
-            self._selector.register(each, selectors.EVENT_READ)
-        try:
-            while not self._ended:
-                for key, _ in self._selector.select(1.0):
-                    if isinstance(key.data, _Client):
-                        self._read(key.data)
-                    else:
-                        actions[key.fileobj]()  # type: ignore[index]
-                late = time.monotonic() - _SECONDS
-                while self._waiting and next(iter(self._waiting)).since < late:
-                    self._close(next(iter(self._waiting)))
-        finally:
-            for client in [*self._waiting]:
-                self._close(client)
-            for end in (self._listener, self._woken, self._wake):
-                end.close()
-            self._selector.close()
-            for _ in range(self._threads):
-                self._jobs.put(None)
+        self._server.serve_forever(poll_interval=0.1)
 
     def stop(self) -> None:
         """Stop serving; answers begun are not waited for."""
-        self._ended = True
-        self._rouse()
-
-    def _rouse(self) -> None:
-        with suppress(OSError):  # it is awake, or has ended
-            self._wake.send(b"\0")
-
-    def _accept(self) -> None:
-        try:
-            while True:
-                connection, _ = self._listener.accept()
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._wait_for(_Client(connection))
-        except BlockingIOError:
-            pass
-        except OSError:
-            # Too many files are open, say: whoever waits longest makes room.
-            if self._waiting:
-                self._close(next(iter(self._waiting)))
-            else:
-                time.sleep(0.05)
-
-    def _wait_for(self, client: _Client) -> None:
-        client.connection.setblocking(False)
-        client.since = time.monotonic()
-        self._waiting[client] = None
-        self._selector.register(client.connection, selectors.EVENT_READ, client)
-        if len(self._waiting) > _CONNECTIONS:
-            self._close(next(iter(self._waiting)))
-
-    def _leave(self, client: _Client) -> None:
-        del self._waiting[client]
-        self._selector.unregister(client.connection)
-
-    def _close(self, client: _Client) -> None:
-        if client in self._waiting:
-            self._leave(client)
-        client.connection.close()
-
-    def _read(self, client: _Client) -> None:
-        if client not in self._waiting:  # it was closed meanwhile
-            return
-        try:
-            data = client.connection.recv(_CHUNK)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._close(client)
-            return
-        client.read += data
-        self._answer(client)
-
-    def _answer(self, client: _Client) -> None:
-        """Answer what *client* has asked for, or let others do so."""
-        while client in self._waiting:
-            head, end, rest = client.read.partition(b"\r\n\r\n")
-            if not end and len(head) <= LARGEST_HEAD:
-                return
-            client.read, request = rest, read_request(bytes(head))
-            if isinstance(request, int):
-                text = _REFUSED.get(request, f"{HTTPStatus(request).phrase}\n".encode())
-                self._send(client, _whole(request, _TEXT, text, _NONE), last=True)
-            elif (whole := self._ready(request)) is not None:
-                self._send(client, whole, request.last)
-            else:
-                self._give_away(client, partial(self._look_for, client, request), request.last)
-
-    def _send(self, client: _Client, whole: bytes, last: bool) -> None:
-        """Send what is ready; who is slow to read it is waited for elsewhere."""
-        try:
-            sent = client.connection.send(whole)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self._close(client)
-            return
-        if sent < len(whole):
-            rest = partial(client.connection.sendall, memoryview(whole)[sent:])
-            self._give_away(client, rest, last)
-        elif last:
-            self._close(client)
-        else:
-            client.since = time.monotonic()
-            self._waiting[client] = self._waiting.pop(client)  # as the last
-
-    def _ready(self, request: CacheRequest) -> bytes | None:
-        """Return the answer that needs nothing to be asked for; None where there is none yet."""
-        path = _RUN.sub("", request.path)
-        if path == "/nix-cache-info":
-            return _whole(200, "text/x-nix-cache-info", cache_info(PRIORITY), request)
-        if path == SERVED:
-            return _whole(200, "application/json", self.told(), request)
-        if (hash_part := asked_path(path)) is not None:
-            text = self.cache.ready(hash_part)
-            return None if text is None else _whole(200, _NARINFO, text, request)
-        if (asked := asked_nar(path)) is not None:
-            blob = None if request.bodiless else self.cache.ready_nar(*asked)
-            return None if blob is None else _whole(200, _BINARY, blob, request)
-        return _whole(404, _TEXT, b"there is no such file in a binary cache\n", request)
-
-    def _look_for(self, client: _Client, request: CacheRequest) -> None:
-        """Answer a request for a narinfo or a NAR, however long that takes."""
-        path, missed = _RUN.sub("", request.path), b"not kept\n"
-        if (hash_part := asked_path(path)) is not None:
-            text = self.cache.narinfo(hash_part)
-            answer = (404, _TEXT, missed) if text is None else (200, _NARINFO, text)
-            client.connection.sendall(_whole(*answer, request))
-        elif (asked := asked_nar(path)) is not None:
-            size = self.cache.size_of(*asked)
-            if size is None:
-                client.connection.sendall(_whole(404, _TEXT, missed, request))
-                return
-            head = _head(200, _BINARY, size, request)
-            if request.bodiless:
-                client.connection.sendall(head)
-                return
-            for chunk in self.cache.nar(*asked):
-                client.connection.sendall(head + chunk if head else chunk)
-                head = b""
-
-    def _give_away(self, client: _Client, work: Callable[[], None], last: bool) -> None:
-        self._leave(client)
-        client.connection.settimeout(_SECONDS)
-        self._jobs.put((client, work, last))
-        if not self._free.acquire(blocking=False) and self._threads < _THREADS:
-            self._threads += 1
-            # Whoever stops the server waits for none of these.
-            threading.Thread(target=self._work, name="answer", daemon=True).start()
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            client, work, last = job
-            done = False
-            try:
-                # The client went away, or what it asked for is false, which is told: then the
-                # connection breaks off before its answer is whole.
-                with suppress(NixSeedError, OSError):
-                    work()
-                    done = True
-            except BaseException:
-                self._threads -= 1  # this one ends
-                raise
-            finally:
-                self._answered.append((client, last or not done))
-                self._rouse()
-            self._free.release()
-
-    def _take_back(self) -> None:
-        with suppress(BlockingIOError):
-            self._woken.recv(_CHUNK)
-        while self._answered:
-            client, last = self._answered.popleft()
-            if last:
-                client.connection.close()
-            else:
-                self._wait_for(client)
-                self._answer(client)
+        self._server.shutdown()
+        self._server.server_close()
 
 
 @contextmanager
@@ -285,15 +79,106 @@ def serving(server: CacheServer) -> Iterator[CacheServer]:
         thread.join()
 
 
-def _head(status: int, kind: str, size: int, request: CacheRequest) -> bytes:
-    lines = [
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
-        f"Content-Type: {kind}",
-        f"Content-Length: {size}",
-        *(["Connection: close"] if request.last else []),
-    ]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        handler: type[BaseHTTPRequestHandler],
+        listener: socket.socket | None,
+    ) -> None:
+        super().__init__(address, handler, bind_and_activate=listener is None)
+        self._free = threading.BoundedSemaphore(_CONNECTIONS)
+        if listener is not None:
+            self.socket.close()
+            self.socket = listener
+            self.server_address = listener.getsockname()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection by a thread of its own, if there are not too many."""
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """See there."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that went away."""
 
 
-def _whole(status: int, kind: str, data: bytes, request: CacheRequest) -> bytes:
-    return _head(status, kind, len(data), request) + (b"" if request.bodiless else data)
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = _SECONDS
+    disable_nagle_algorithm = True
+    wbufsize = 1 << 16
+    serving: ClassVar[CacheServer]
+
+    def do_GET(self) -> None:
+        """Answer one request of Nix's."""
+        if {"Content-Length", "Transfer-Encoding"} & set(self.headers):
+            self.close_connection = True  # what follows is no request
+        path, cache = _RUN.sub("", self.path), self.serving.cache
+        if self.headers.defects:
+            self.close_connection = True
+            self._answer(400, _TEXT, b"a header of the request is malformed\n")
+        elif not all(map(_HERE.fullmatch, self.headers.get_all("Host", ()))):
+            # A web page whose name was made to lead here must not read what a project builds.
+            self._answer(421, _TEXT, b"this cache is for its own machine: ask 127.0.0.1\n")
+        elif path == "/nix-cache-info":
+            self._answer(200, "text/x-nix-cache-info", cache_info(PRIORITY))
+        elif path == SERVED:
+            self._answer(200, "application/json", self.serving.told())
+        elif (hash_part := asked_path(path)) is not None:
+            text = cache.ready(hash_part) or cache.narinfo(hash_part)
+            if text is None:
+                self._answer(404, _TEXT, b"not kept\n")
+            else:
+                self._answer(200, "text/x-nix-narinfo", text)
+        elif (asked := asked_nar(path)) is not None:
+            is_head = self.command == "HEAD"
+            if not is_head and (blob := cache.ready_nar(*asked)) is not None:
+                self._answer(200, _BINARY, blob)
+            elif (size := cache.size_of(*asked)) is None:
+                self._answer(404, _TEXT, b"not kept\n")
+            else:
+                self._head(200, _BINARY, size)
+                if not is_head:
+                    self._stream(cache.nar(*asked))
+        else:
+            self._answer(404, _TEXT, b"there is no such file in a binary cache\n")
+
+    do_HEAD = do_GET
+
+    def _stream(self, chunks: Iterator[bytes]) -> None:
+        """Send *chunks*; where they are false or end early, the connection breaks off before."""
+        try:
+            for chunk in chunks:
+                self.wfile.write(chunk)
+            self.wfile.flush()
+        except NixSeedError:
+            # What is still in the buffer must not complete an answer that is false.
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _answer(self, status: int, kind: str, data: bytes) -> None:
+        self._head(status, kind, len(data))
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def _head(self, status: int, kind: str, size: int) -> None:
+        self.send_response(HTTPStatus(status))
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(size))
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Write nothing by itself: the cache tells."""
