@@ -23,7 +23,9 @@ _PATHS = """../rest/site-packages
 import seed_launch; seed_launch.prepare_rest()
 """
 _PATIENCE = 15.0  # seconds without a byte
-_PIECE = 1 << 20
+_PIECE = 1 << 18
+_MOST = 50  # times the size of a file, that what it holds may have
+_BLOCK = 512  # bytes of a tar archive
 
 
 class Unusable(Exception):
@@ -181,37 +183,34 @@ class Rest:
 
 
 def unpack(base: str, pin, new: str) -> None:
-    """Unpack the pinned file of *base* below *new*, while it arrives; ``Unusable`` if another."""
-    import io
-    import tarfile
+    """Unpack the pinned file of *base* below *new*; of another nothing is written: ``Unusable``."""
     from hashlib import sha256
     from urllib.request import urlopen
+    from zlib import decompressobj
+    from zlib import error as malformed
 
-    class Hashed(io.RawIOBase):
-        """Hashes what is read, and refuses more than is pinned."""
-
-        def __init__(self, source):
-            self.source, self.digest, self.left = source, sha256(), pin["size"]
-
-        def read(self, size=-1):
-            data = self.source.read(size if 0 <= size <= _PIECE else _PIECE)
-            self.left -= len(data)
-            if self.left < 0:
-                raise Unusable(f"{pin['name']} is longer than the one that is pinned")
-            self.digest.update(data)
-            return data
-
+    digest, left, plain, zipped = sha256(), pin["size"], bytearray(), decompressobj(wbits=31)
     try:
         with urlopen(f"{base.rstrip('/')}/{pin['name']}", timeout=_PATIENCE) as source:
-            hashed = Hashed(source)
-            with tarfile.open(fileobj=hashed, mode="r|gz", bufsize=_PIECE) as archive:
-                extract(archive, new)
-            while hashed.read():
-                pass
-    except (OSError, ValueError, EOFError, tarfile.TarError) as error:
+            # Decompressed while it arrives, and believed once all of it is here.
+            while data := source.read(_PIECE):
+                left -= len(data)
+                if left < 0:
+                    raise Unusable(f"{pin['name']} is longer than the one that is pinned")
+                digest.update(data)
+                plain += zipped.decompress(data, _MOST * pin["size"])
+                if len(plain) > _MOST * pin["size"]:
+                    raise ValueError(f"it holds more than {_MOST} times its size")
+        if left > 0:
+            raise ValueError(f"it ends {left} bytes early")
+    except (OSError, ValueError, malformed) as error:
         raise Unusable(f"{pin['name']} could not be fetched: {error}") from error
-    if hashed.digest.hexdigest() != pin["sha256"]:
+    if digest.hexdigest() != pin["sha256"]:
         raise Unusable(f"{pin['name']} of {base} is not the one that is pinned")
+    try:
+        extract(memoryview(plain), new)
+    except (OSError, ValueError) as error:
+        raise Unusable(f"{pin['name']} cannot be unpacked: {error}") from error
 
 
 def library(place: str) -> str:
@@ -271,27 +270,29 @@ def numbers(version: str) -> "list[int]":
 
 
 def extract(archive, new: str) -> None:
-    """Write the plain files of *archive* below *new*, whatever it holds besides."""
-    packages = library(new)
-    made = set()
-    for member in archive:
-        parts = member.name.split("/")
+    """Write the plain files of a tar archive below *new*; ``Unusable`` whatever it holds besides.
+
+    The standard library's way takes three times as long for the few hundred files of the first.
+    """
+    packages, made, at = library(new), set(), 0
+    while at < len(archive) and (head := bytes(archive[at : at + _BLOCK])).strip(b"\0"):
+        at += _BLOCK
+        above, name = (bytes(part).rstrip(b"\0").decode() for part in (head[345:500], head[:100]))
+        parts = (f"{above}/{name}" if above else name).split("/")
         if (
-            not member.isreg()
-            or ".." in parts
-            or "" in parts
+            head[156:157] not in (b"0", b"\0")
+            or {"", "..", "."}.intersection(parts)
             or parts[0] not in ("site-packages", "own")
         ):
-            raise Unusable(f"the file holds {member.name!r}")
-        path = os.path.join(packages, *parts)
+            raise Unusable(f"the file holds {'/'.join(parts)!r}")
+        path, size = os.path.join(packages, *parts), int(head[124:135], 8)
         folder = os.path.dirname(path)
         if folder not in made:
             os.makedirs(folder, exist_ok=True)
             made.add(folder)
-        source = archive.extractfile(member)
         with open(path, "wb") as file:
-            while piece := source.read(_PIECE):
-                file.write(piece)
+            file.write(archive[at : at + size])
+        at += -(-size // _BLOCK) * _BLOCK
 
 
 def finish(root: str, new: str) -> None:
