@@ -44,13 +44,12 @@ def main() -> None:
         set_up(root, requirements, place)
         # The time to the first build begins with this.
         seconds = os.environ["NIX_SEED_SETUP_SECONDS"] = f"{time.monotonic() - begun:.2f}"
-    outputs = os.environ.get("GITHUB_OUTPUT")
+    outputs, python = os.environ.get("GITHUB_OUTPUT"), os.path.join(place, "bin/python")
     if arguments == ["ci", "setup", "--only"] and outputs:
         # All that this command does: loading it would take as long as setting up.
         with open(outputs, "a") as file:
-            file.write(f"seconds={seconds}\n")
+            file.write(f"seconds={seconds}\npython={python}\n")
         return
-    python = os.path.join(place, "bin/python")
     os.execv(python, [python, "-c", _MAIN, os.path.join(root, "src"), *arguments])
 
 
