@@ -5,12 +5,9 @@ is new); what differs is the project's own. Where the twin does not evaluate, th
 sources tells whose they are.
 """
 
-import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
@@ -22,7 +19,7 @@ from nix_seed.core.words import shortened
 from nix_seed.flake.experiment import compare, evaluate_otherwise, evaluate_twin, find_left
 from nix_seed.flake.leftovers import leaving_few
 from nix_seed.flake.needed import evaluate_outline, find_needed
-from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix, of_checkout
+from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix, ended_with_us, of_checkout
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.own_source import OwnSource
 from nix_seed.flake.rules.frontier import Twin
@@ -45,17 +42,23 @@ class Evaluation:
 
 
 def evaluate_flake(
-    nix: Nix, flake: str, *, kind: Kind = "seed", attr: str | None = None, system: str | None = None
+    nix: Nix,
+    flake: str,
+    *,
+    kind: Kind = "seed",
+    attr: str | None = None,
+    system: str | None = None,
+    metadata: FlakeMetadata | None = None,
 ) -> Evaluation:
     """Evaluate *flake* to the recipe of its *kind* of image for *system* (default: this machine's).
 
     The flake's own attribute *attr* wins where it exists (and must exist if given); without one
-    the recipe is made from the flake's outputs. Raises ``InputError`` with what there is instead,
-    ``NixFailed`` with Nix's own words.
+    the recipe is made from the flake's outputs. *metadata* is the flake's, where Nix was asked
+    before. Raises ``InputError`` with what there is instead, ``NixFailed`` with Nix's own words.
     """
     system = system or current_system()
     name = attr or DEFAULT_ATTR[kind]
-    metadata = nix.metadata(flake)
+    metadata = metadata or nix.metadata(flake)
     arguments = {
         "system": system,
         "kind": kind,
@@ -67,7 +70,7 @@ def evaluate_flake(
         of_checkout(flake),
         leaving_few(nix) as left,
         ThreadPoolExecutor(3) as beside,
-        _ended_with_us(nix) as ours,
+        ended_with_us(nix) as ours,
     ):
         # Only this one tells how far it is.
         tells = copy_context().run
@@ -99,17 +102,6 @@ def evaluate_flake(
         needed = find_needed(nix, metadata, arguments, inputs)
     ownership = Ownership(outline, DerivationReader(nix), own, found, needed)
     return Evaluation(metadata, build_recipe(ownership), ownership)
-
-
-@contextmanager
-def _ended_with_us(nix: Nix) -> Iterator[Nix]:
-    """Return a Nix whose evaluations end where one of them fails: nobody waits for the others."""
-    stop = threading.Event()
-    try:
-        yield replace(nix, stop=stop)
-    except BaseException:
-        stop.set()
-        raise
 
 
 def made_of_manifests(nix: Nix, evaluation: Evaluation) -> tuple[StorePath, ...]:
