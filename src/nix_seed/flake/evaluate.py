@@ -8,6 +8,7 @@ sources tells whose they are.
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextvars import copy_context
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -16,7 +17,14 @@ from nix_seed.core.errors import InputError
 from nix_seed.core.processes import current_system
 from nix_seed.core.values import dataclass
 from nix_seed.core.words import shortened
-from nix_seed.flake.experiment import compare, evaluate_otherwise, evaluate_twin, find_left
+from nix_seed.flake.experiment import (
+    Turn,
+    at_once,
+    compare,
+    evaluate_otherwise,
+    evaluate_twin,
+    find_left,
+)
 from nix_seed.flake.leftovers import leaving_few
 from nix_seed.flake.needed import evaluate_outline, find_needed
 from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix, ended_with_us, of_checkout
@@ -75,12 +83,11 @@ def evaluate_flake(
         # Only this one tells how far it is.
         tells = copy_context().run
         outlined = beside.submit(tells, evaluate_outline, ours, metadata, arguments, doing)
-        if not nix.has_derivations():
-            # A new store: two that write the same derivations at once take four times as long as
-            # one after the other.
-            wait([outlined])
-        twin = beside.submit(evaluate_twin, ours, metadata, arguments)
-        otherwise = beside.submit(evaluate_otherwise, ours, metadata, arguments)
+        # In a new store, two that write the same derivations at once take four times as long as one
+        # after the other.
+        turn: Turn = at_once if nix.has_derivations() else partial(wait, [outlined])
+        twin = beside.submit(evaluate_twin, ours, metadata, arguments, turn)
+        otherwise = beside.submit(evaluate_otherwise, ours, metadata, arguments, turn)
         answer, needs = outlined.result()
         if "problem" in answer:
             raise _problem(answer, flake, kind, name, system)
