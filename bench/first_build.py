@@ -339,10 +339,10 @@ class _Machine:
             **{name: str(path) for name, path in files.items()},
             **more,
         }
-        times = [
-            self._timed([source / "bin/nix-seed", "ci", *step], project, env)
-            for step in (("setup", "--only"), ("use",))
-        ]
+        times = []
+        for step in (("setup", "--only"), ("use",)):
+            times.append(self._timed([source / "bin/nix-seed", "ci", *step], project, env))
+            env["NIX_SEED_PYTHON"] = assignments(files["GITHUB_OUTPUT"]).get("python", "")
         env |= assignments(files["GITHUB_ENV"])
         added = files["GITHUB_PATH"].read_text().split()
         env["PATH"] = os.pathsep.join([*reversed(added), env["PATH"]])

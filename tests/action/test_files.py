@@ -126,7 +126,7 @@ def test_every_variable_is_an_option(name: str) -> None:
         own = command.get_command(click.Context(command), found[1])
         assert own is not None
         known = {each.envvar for each in own.params} | {"SEED_REGISTRY_TOKEN", *KEPT_FROM_CHILDREN}
-        known.add("NIX_SEED_SETUP_SECONDS")  # the launcher's
+        known |= {"NIX_SEED_SETUP_SECONDS", "NIX_SEED_PYTHON"}  # the launcher's
         assert set(step.get("env", {})) <= known
 
 

@@ -41,6 +41,21 @@ def test_it_sets_up_once(tools: Path) -> None:
     assert (place / "bin/python").exists()
 
 
+def test_a_later_step_is_told_which_python(tools: Path, tmp_path: Path) -> None:
+    """And looks for none: here there is none."""
+    outputs = tmp_path / "outputs"
+    assert launch(tools, "ci", "setup", "--only", GITHUB_OUTPUT=str(outputs)).returncode == 0
+    [python] = re.findall("^python=(.+)$", outputs.read_text(), re.MULTILINE)
+    path = programs(tmp_path)
+    (path / "python3").unlink()
+    env = {"PATH": str(path), "RUNNER_TOOL_CACHE": str(tmp_path)}
+    assert launch(tools, "--version", **env).returncode == 2
+    told = launch(tools, "--version", **env, NIX_SEED_PYTHON=python)
+    assert told.stdout.startswith("nix-seed, version"), told.stderr
+    gone = launch(tools, "--version", NIX_SEED_PYTHON=str(tmp_path / "gone"))
+    assert gone.returncode == 0, gone.stderr
+
+
 def test_make_install(tools: Path, tmp_path: Path) -> None:
     """README's way: an environment of its own, and a command on PATH."""
     prefix = tmp_path / "with space"

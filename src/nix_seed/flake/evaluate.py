@@ -5,12 +5,10 @@ is new); what differs is the project's own. Where the twin does not evaluate, th
 sources tells whose they are.
 """
 
-import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -19,10 +17,17 @@ from nix_seed.core.errors import InputError
 from nix_seed.core.processes import current_system
 from nix_seed.core.values import dataclass
 from nix_seed.core.words import shortened
-from nix_seed.flake.experiment import compare, evaluate_otherwise, evaluate_twin, find_left
+from nix_seed.flake.experiment import (
+    Turn,
+    at_once,
+    compare,
+    evaluate_otherwise,
+    evaluate_twin,
+    find_left,
+)
 from nix_seed.flake.leftovers import leaving_few
 from nix_seed.flake.needed import evaluate_outline, find_needed
-from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix, of_checkout
+from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix, ended_with_us, of_checkout
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.own_source import OwnSource
 from nix_seed.flake.rules.frontier import Twin
@@ -45,34 +50,39 @@ class Evaluation:
 
 
 def evaluate_flake(
-    nix: Nix, flake: str, *, kind: Kind = "seed", attr: str | None = None, system: str | None = None
+    nix: Nix,
+    flake: str,
+    *,
+    kind: Kind = "seed",
+    attr: str | None = None,
+    system: str | None = None,
+    metadata: FlakeMetadata | None = None,
 ) -> Evaluation:
     """Evaluate *flake* to the recipe of its *kind* of image for *system* (default: this machine's).
 
     The flake's own attribute *attr* wins where it exists (and must exist if given); without one
-    the recipe is made from the flake's outputs. Raises ``InputError`` with what there is instead,
-    ``NixFailed`` with Nix's own words.
+    the recipe is made from the flake's outputs. *metadata* is the flake's, where Nix was asked
+    before. Raises ``InputError`` with what there is instead, ``NixFailed`` with Nix's own words.
     """
     system = system or current_system()
     name = attr or DEFAULT_ATTR[kind]
-    metadata = nix.metadata(flake)
+    metadata = metadata or nix.metadata(flake)
     arguments = {"system": system, "kind": kind, "attr": name, "required": attr is not None}
     doing = f"evaluating {flake} for {system}"
     with (
         of_checkout(flake),
         leaving_few(nix) as left,
         ThreadPoolExecutor(3) as beside,
-        _ended_with_us(nix) as ours,
+        ended_with_us(nix) as ours,
     ):
         # Only this one tells how far it is.
         tells = copy_context().run
         outlined = beside.submit(tells, evaluate_outline, ours, metadata, arguments, doing)
-        if not nix.has_derivations():
-            # A new store: two that write the same derivations at once take four times as long as
-            # one after the other.
-            wait([outlined])
-        twin = beside.submit(evaluate_twin, ours, metadata, arguments)
-        otherwise = beside.submit(evaluate_otherwise, ours, metadata, arguments)
+        # In a new store, two that write the same derivations at once take four times as long as one
+        # after the other.
+        turn: Turn = at_once if nix.has_derivations() else partial(wait, [outlined])
+        twin = beside.submit(evaluate_twin, ours, metadata, arguments, turn)
+        otherwise = beside.submit(evaluate_otherwise, ours, metadata, arguments, turn)
         answer, needs = outlined.result()
         outline = _outline(answer, flake, kind, name, system)
         # While the twin is still evaluated.
@@ -100,17 +110,6 @@ def _outline(answer: Mapping[str, Any], flake: str, kind: str, attr: str, system
             hint=f"ask for it with --system {outline.system}",
         )
     return outline
-
-
-@contextmanager
-def _ended_with_us(nix: Nix) -> Iterator[Nix]:
-    """Return a Nix whose evaluations end where one of them fails: nobody waits for the others."""
-    stop = threading.Event()
-    try:
-        yield replace(nix, stop=stop)
-    except BaseException:
-        stop.set()
-        raise
 
 
 def made_of_manifests(nix: Nix, evaluation: Evaluation) -> tuple[StorePath, ...]:

@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -348,6 +348,17 @@ class Nix:
         yield from ("--log-format", "internal-json")
         if program == "nix":
             yield from ("--extra-experimental-features", "nix-command flakes")
+
+
+@contextlib.contextmanager
+def ended_with_us(nix: Nix) -> Iterator[Nix]:
+    """Return a Nix whose work ends where one part of it fails: nobody waits for the others."""
+    stop = threading.Event()
+    try:
+        yield replace(nix, stop=stop)
+    except BaseException:
+        stop.set()
+        raise
 
 
 class DerivationReader:

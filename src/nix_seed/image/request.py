@@ -7,6 +7,8 @@ commands end here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import field
 from typing import TYPE_CHECKING
 
@@ -14,13 +16,12 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
-from nix_seed.flake.evaluate import Evaluation, Kind, evaluate_flake
-from nix_seed.flake.nix import Nix
-from nix_seed.flake.rules.recipe import input_key
+from nix_seed.flake.nix import Nix, ended_with_us
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.image.rules.partition import DEFAULT_BUDGET
 
 if TYPE_CHECKING:
+    from nix_seed.flake.evaluate import Evaluation, Kind
     from nix_seed.formats.oci.manifest import Descriptor
     from nix_seed.formats.oci.reference import Reference
     from nix_seed.registry.client import Repository
@@ -51,9 +52,20 @@ def evaluate_request(nix: Nix, request: Request) -> Evaluated:
     """Evaluate; nothing is built."""
     system = f" for {request.system}" if request.system else ""
     tell(Stage("evaluate", f"evaluating {request.flake}{system}"))
-    evaluation = evaluate_flake(
-        nix, request.flake, kind=request.kind, attr=request.attr, system=request.system
-    )
+    with ThreadPoolExecutor(1) as beside, ended_with_us(nix) as ours:
+        # What evaluates is loaded while Nix looks at the flake.
+        metadata = beside.submit(copy_context().run, ours.metadata, request.flake)
+        from nix_seed.flake.evaluate import evaluate_flake
+        from nix_seed.flake.rules.recipe import input_key
+
+        evaluation = evaluate_flake(
+            nix,
+            request.flake,
+            kind=request.kind,
+            attr=request.attr,
+            system=request.system,
+            metadata=metadata.result(),
+        )
     key = input_key(evaluation.recipe, request.compressor.to_json(), request.budget)
     return Evaluated(evaluation, key)
 

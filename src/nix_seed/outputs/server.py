@@ -126,37 +126,36 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer one request of Nix's."""
         if {"Content-Length", "Transfer-Encoding"} & set(self.headers):
             self.close_connection = True  # what follows is no request
-        path, cache = _RUN.sub("", self.path), self.serving.cache
         if self.headers.defects:
             self.close_connection = True
             self._answer(400, _TEXT, b"a header of the request is malformed\n")
         elif not all(map(_HERE.fullmatch, self.headers.get_all("Host", ()))):
             # A web page whose name was made to lead here must not read what a project builds.
             self._answer(421, _TEXT, b"this cache is for its own machine: ask 127.0.0.1\n")
-        elif path == "/nix-cache-info":
+        else:
+            self._answer_path(_RUN.sub("", self.path))
+
+    do_HEAD = do_GET
+
+    def _answer_path(self, path: str) -> None:
+        cache, missed = self.serving.cache, (404, _TEXT, b"not kept\n")
+        if path == "/nix-cache-info":
             self._answer(200, "text/x-nix-cache-info", cache_info(PRIORITY))
         elif path == SERVED:
             self._answer(200, "application/json", self.serving.told())
         elif (hash_part := asked_path(path)) is not None:
             text = cache.ready(hash_part) or cache.narinfo(hash_part)
-            if text is None:
-                self._answer(404, _TEXT, b"not kept\n")
-            else:
-                self._answer(200, "text/x-nix-narinfo", text)
-        elif (asked := asked_nar(path)) is not None:
-            is_head = self.command == "HEAD"
-            if not is_head and (blob := cache.ready_nar(*asked)) is not None:
-                self._answer(200, _BINARY, blob)
-            elif (size := cache.size_of(*asked)) is None:
-                self._answer(404, _TEXT, b"not kept\n")
-            else:
-                self._head(200, _BINARY, size)
-                if not is_head:
-                    self._stream(cache.nar(*asked))
-        else:
+            self._answer(*((200, "text/x-nix-narinfo", text) if text else missed))
+        elif (asked := asked_nar(path)) is None:
             self._answer(404, _TEXT, b"there is no such file in a binary cache\n")
-
-    do_HEAD = do_GET
+        elif self.command != "HEAD" and (blob := cache.ready_nar(*asked)) is not None:
+            self._answer(200, _BINARY, blob)
+        elif (size := cache.size_of(*asked)) is None:
+            self._answer(*missed)
+        else:
+            self._head(200, _BINARY, size)
+            if self.command != "HEAD":
+                self._stream(cache.nar(*asked))
 
     def _stream(self, chunks: Iterator[bytes]) -> None:
         """Send *chunks*; where they are false or end early, the connection breaks off before."""

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from nix_seed.use.hydrate import Hydrated
 
 _LATEST = "latest"
-# What filling takes, and no search: it is loaded while registries are waited for.
+# What asks registries, and what fills, which is loaded while they are waited for.
+_ASKING = "nix_seed.registry.client"
 _FILLING = ("nix_seed.use.hydrate", "nix_seed.use.mount.store")
 
 
@@ -179,7 +180,6 @@ class SeedSearch:
 
     def _input_key(self) -> str | None:
         if self.used.input_key is None:
-            # Only here: whoever has no Nix yet should not wait for what evaluation imports.
             from nix_seed.image.request import evaluate_request
 
             try:
@@ -228,6 +228,8 @@ class SeedSearch:
 
         The connections then serve what is fetched next.
         """
+        # In one thread: several that load the same modules wait for one another.
+        importlib.import_module(_ASKING)
         with ThreadPoolExecutor(_AT_ONCE) as beside:
             asked = [beside.submit(self._image_of, each) for each in references]
             for name in _FILLING:
