@@ -188,8 +188,7 @@ def unpack(base: str, pin, new: str, source: str = "") -> None:
     """
     from hashlib import sha256
     from urllib.request import urlopen
-    from zlib import decompressobj
-    from zlib import error as malformed
+    from zlib import decompressobj, error as malformed
 
     digest, left, plain, zipped = sha256(), pin["size"], bytearray(), decompressobj(wbits=31)
     try:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from nix_seed.core.errors import NixFailed
-from nix_seed.flake.nix import FORBIDDEN, Nix
+from nix_seed.flake.nix import Nix
+from nix_seed.flake.rules.nix_failures import FORBIDDEN
 from nix_seed.flake.rules.nix_version import (
     NixVersion,
     find_misread,

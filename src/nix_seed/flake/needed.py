@@ -20,9 +20,10 @@ from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
 from nix_seed.core.files import files_below
 from nix_seed.flake.experiment import reason_of
-from nix_seed.flake.nix import FORBIDDEN, REACH, UNREACHED, FlakeMetadata, Nix
+from nix_seed.flake.nix import FlakeMetadata, Nix
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.own_source import OwnSource
+from nix_seed.flake.rules.nix_failures import FORBIDDEN, REACH, UNREACHED
 from nix_seed.flake.rules.nix_version import parse_nix_version
 from nix_seed.flake.rules.recipe import Needed
 from nix_seed.formats.nix.database import DATABASE

@@ -25,6 +25,7 @@ from nix_seed.core.files import explained
 from nix_seed.core.values import dataclass
 from nix_seed.flake.checkout import tracked_files
 from nix_seed.flake.nix_process import run_logged
+from nix_seed.flake.rules.nix_failures import INSTALL, NO_FLAKE, TOO_OLD, find_hint
 from nix_seed.flake.rules.nix_log import NixLog
 from nix_seed.formats.nix import database
 from nix_seed.formats.nix.nar import hash_tree
@@ -42,32 +43,12 @@ download-attempts = 1
 connect-timeout = 1
 """
 
-# What Nix says where evaluation would build or fetch, and may not.
-FORBIDDEN = re.compile(r"allow-import-from-derivation|forbidden in (restricted|pure)")
-
 # By these a machine's store may be another than the one at ``/nix``.
 _ELSEWHERE = ("NIX_STORE_DIR", "NIX_STATE_DIR", "NIX_DB_DIR")
 _HERE = ("", "auto", "daemon", "local")  # values of NIX_REMOTE
 
 # Far below what Linux and macOS accept as arguments.
 _BATCH = 500
-
-# What a Nix says that lacks what a flake of today asks of it.
-_OLD = re.compile(
-    r"requires (Nix (>=|version)|an implementation of Nix)|unsupported Nix version"
-    r"|is not a recognised command|unrecognised flag|unknown experimental feature"
-    r"|has unsupported version"
-    r"|unexpected flake input attribute '(submodules|lfs)'"
-    r"|attribute '[a-zA-Z]+' missing, at .*builtins|builtins\.\w+' missing"
-)
-
-# What Nix says where it did not get what a flake names.
-UNREACHED = ("unable to download", "ould not resolve", "Cannot find Git revision", "program 'git'")
-REACH = "see that this machine reaches what the flake names, and try again"
-
-_INSTALL = """install it:
-  on Debian and Ubuntu     apt-get install nix-bin (Debian 13, Ubuntu 24.04 or newer for nixpkgs)
-  elsewhere, macOS too     the installer described at https://nixos.org/download"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,24 +301,24 @@ class Nix:
             raise CouldNotCheck(f"{doing}: cannot start {command[0]}: {error.strerror}") from error
         if code != 0:
             detail = log.error
-            hint = _hint(detail) or self._age(detail)
+            hint = find_hint(detail) or self._age(detail)
             raise NixFailed(f"{doing}: {program} failed", detail=detail or None, hint=hint)
         return printed.decode("utf-8", "surrogateescape")
 
     def _age(self, detail: str) -> str | None:
         """Return that this Nix is old, where that is what *detail* complains of."""
-        if _OLD.search(detail) is None:
+        if TOO_OLD.search(detail) is None:
             return None
         command = [self._find("nix"), "--version"]
         said = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-        return f"this Nix is too old for that ({said}): install a newer one; {_INSTALL}"
+        return f"this Nix is too old for that ({said}): install a newer one; {INSTALL}"
 
     def _find(self, program: str) -> str:
         if self.bin_dir is not None:
             return str(self.bin_dir / program)
         found = shutil.which(program)
         if found is None:
-            raise InputError(f"{program} is not installed, or not on PATH", hint=_INSTALL)
+            raise InputError(f"{program} is not installed, or not on PATH", hint=INSTALL)
         return found
 
     def _flags(self, program: str) -> Iterator[str]:
@@ -415,18 +396,6 @@ def _json(text: str, doing: str) -> Any:
         raise NixFailed(f"{doing}: Nix printed something that is not JSON") from error
 
 
-def _hint(detail: str) -> str | None:
-    """Say what to do about the failures that people meet most."""
-    said = "\n".join(line for line in detail.splitlines() if not line.startswith("warning:"))
-    return next((hint for words, hint in _HINTS.items() if words in said), None)
-
-
-_NO_FLAKE = (
-    "name a directory that holds a flake.nix, or a flake such as github:owner/repo;"
-    " `nix flake init` makes one"
-)
-
-
 @contextlib.contextmanager
 def of_checkout(flake: str) -> Iterator[None]:
     """Say of a file that Nix misses in *flake* that Git does not track it, where that is why."""
@@ -441,7 +410,7 @@ def of_checkout(flake: str) -> Iterator[None]:
             add = f"git -C {shlex.quote(str(root))} add {shlex.quote(missed[1])}"
             error.hint = f"Nix sees only what Git tracks: {add}"
         elif directory.is_dir() and not any((each / "flake.nix").exists() for each in above):
-            error.hint = _NO_FLAKE
+            error.hint = NO_FLAKE
         raise
 
 
@@ -452,54 +421,6 @@ def _is_left(root: Path, name: str) -> bool:
 
 
 _MISSED = re.compile(r"/nix/store/[^/']+/([^']+)'(?:: No such file| does not exist)")
-
-_OWNER = "if you trust it: git config --global --add safe.directory DIRECTORY"
-
-_STORE = "Nix's store is not writable for this user; is its daemon running?"
-_LOCK = "lock the flake's inputs first: nix flake lock"
-_TOKEN = (
-    "does it exist? What is private wants a token that may read it, in nix.conf:"
-    " access-tokens = github.com=TOKEN"
-)
-_NAMED = (
-    "no registry here has an input of that name: give its address in flake.nix, such as"
-    ' inputs.nixpkgs.url = "github:NixOS/nixpkgs"; and lock it: nix flake lock'
-)
-_FEATURE = (
-    "let nix.conf, and that of the seed, say: extra-experimental-features = NAME;"
-    ' mkSeed { nixConf = "extra-experimental-features = NAME"; … }'
-)
-_PLACE = "let HOME, and XDG_CACHE_HOME if you set it, name directories that Nix may write to"
-
-_HINTS = {
-    "dubious ownership": _OWNER,
-    "is not owned by current user": _OWNER,
-    "unsafe repository": _OWNER,
-    "does not contain a 'flake.nix'": _NO_FLAKE,
-    "could not find a flake.nix": _NO_FLAKE,
-    "/flake.nix': No such file": _NO_FLAKE,
-    "/flake.nix' does not exist": _NO_FLAKE,
-    "is not a valid URL": (
-        "before 2.19, Nix takes no directory whose name holds a space or is not ASCII:"
-        " rename it, or use a newer Nix"
-    ),
-    **dict.fromkeys(("cannot be evaluated in pure", "in pure mode", "unlocked"), _LOCK),
-    "is not tracked by Git": "Nix sees only what Git tracks: git add the file",
-    "requires lock file changes": _LOCK,
-    "cannot find flake 'flake:": _NAMED,
-    "experimental Nix feature '": _FEATURE,
-    "executing 'git'": "Nix reads checkouts by git: apt-get install git",
-    "cannot get cwd": "the directory you are in was deleted: cd to another",
-    "Read-only file system": _PLACE,
-    "No space left on device": "make room where Nix keeps its store, or what TMPDIR names: df -h",
-    "publickey": "let Git's own ssh read that repository: ssh -T git@HOST says whether it may",
-    "could not read Username": "let Git read that repository: git ls-remote URL must not ask",
-    **dict.fromkeys(("HTTP error 401", "HTTP error 403", "HTTP error 404"), _TOKEN),
-    **dict.fromkeys(UNREACHED, REACH),
-    "Operation not permitted": _STORE,
-    "Permission denied": _STORE,
-}
-
 
 SHOW_SETTINGS = (["show-config"], ["config", "show"])
 """How Nix is asked for its settings: the older spelling first, which newer ones keep for a time."""

@@ -12,7 +12,8 @@ from urllib.parse import parse_qsl, unquote
 
 from nix_seed.core.errors import InputError, NixFailed, foreign
 from nix_seed.core.safe_text import split_address
-from nix_seed.flake.nix import FORBIDDEN, Nix
+from nix_seed.flake.nix import Nix
+from nix_seed.flake.rules.nix_failures import FORBIDDEN
 
 # What project.nix adds to the trace of an output that cannot be evaluated.
 _CONTEXT = re.compile(r'while looking at .*leave it out .*exclude = \[ "(.+)" \]')

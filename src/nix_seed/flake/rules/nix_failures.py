@@ -1,0 +1,82 @@
+"""What Nix says when it fails, and what to do about the failures that people meet most."""
+
+import re
+
+# What Nix says where evaluation would build or fetch, and may not.
+FORBIDDEN = re.compile(r"allow-import-from-derivation|forbidden in (restricted|pure)")
+
+# What a Nix says that lacks what a flake of today asks of it.
+TOO_OLD = re.compile(
+    r"requires (Nix (>=|version)|an implementation of Nix)|unsupported Nix version"
+    r"|is not a recognised command|unrecognised flag|unknown experimental feature"
+    r"|has unsupported version"
+    r"|unexpected flake input attribute '(submodules|lfs)'"
+    r"|attribute '[a-zA-Z]+' missing, at .*builtins|builtins\.\w+' missing"
+)
+
+# What Nix says where it did not get what a flake names.
+UNREACHED = ("unable to download", "ould not resolve", "Cannot find Git revision", "program 'git'")
+REACH = "see that this machine reaches what the flake names, and try again"
+
+INSTALL = """install it:
+  on Debian and Ubuntu     apt-get install nix-bin (Debian 13, Ubuntu 24.04 or newer for nixpkgs)
+  elsewhere, macOS too     the installer described at https://nixos.org/download"""
+
+
+NO_FLAKE = (
+    "name a directory that holds a flake.nix, or a flake such as github:owner/repo;"
+    " `nix flake init` makes one"
+)
+
+_OWNER = "if you trust it: git config --global --add safe.directory DIRECTORY"
+
+_STORE = "Nix's store is not writable for this user; is its daemon running?"
+_LOCK = "lock the flake's inputs first: nix flake lock"
+_TOKEN = (
+    "does it exist? What is private wants a token that may read it, in nix.conf:"
+    " access-tokens = github.com=TOKEN"
+)
+_NAMED = (
+    "no registry here has an input of that name: give its address in flake.nix, such as"
+    ' inputs.nixpkgs.url = "github:NixOS/nixpkgs"; and lock it: nix flake lock'
+)
+_FEATURE = (
+    "let nix.conf, and that of the seed, say: extra-experimental-features = NAME;"
+    ' mkSeed { nixConf = "extra-experimental-features = NAME"; … }'
+)
+_PLACE = "let HOME, and XDG_CACHE_HOME if you set it, name directories that Nix may write to"
+
+_HINTS = {
+    "dubious ownership": _OWNER,
+    "is not owned by current user": _OWNER,
+    "unsafe repository": _OWNER,
+    "does not contain a 'flake.nix'": NO_FLAKE,
+    "could not find a flake.nix": NO_FLAKE,
+    "/flake.nix': No such file": NO_FLAKE,
+    "/flake.nix' does not exist": NO_FLAKE,
+    "is not a valid URL": (
+        "before 2.19, Nix takes no directory whose name holds a space or is not ASCII:"
+        " rename it, or use a newer Nix"
+    ),
+    **dict.fromkeys(("cannot be evaluated in pure", "in pure mode", "unlocked"), _LOCK),
+    "is not tracked by Git": "Nix sees only what Git tracks: git add the file",
+    "requires lock file changes": _LOCK,
+    "cannot find flake 'flake:": _NAMED,
+    "experimental Nix feature '": _FEATURE,
+    "executing 'git'": "Nix reads checkouts by git: apt-get install git",
+    "cannot get cwd": "the directory you are in was deleted: cd to another",
+    "Read-only file system": _PLACE,
+    "No space left on device": "make room where Nix keeps its store, or what TMPDIR names: df -h",
+    "publickey": "let Git's own ssh read that repository: ssh -T git@HOST says whether it may",
+    "could not read Username": "let Git read that repository: git ls-remote URL must not ask",
+    **dict.fromkeys(("HTTP error 401", "HTTP error 403", "HTTP error 404"), _TOKEN),
+    **dict.fromkeys(UNREACHED, REACH),
+    "Operation not permitted": _STORE,
+    "Permission denied": _STORE,
+}
+
+
+def find_hint(detail: str) -> str | None:
+    """Say what to do about the failures that people meet most."""
+    said = "\n".join(line for line in detail.splitlines() if not line.startswith("warning:"))
+    return next((hint for words, hint in _HINTS.items() if words in said), None)
