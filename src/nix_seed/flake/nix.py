@@ -24,7 +24,7 @@ from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
 from nix_seed.core.files import explained
 from nix_seed.core.values import dataclass
 from nix_seed.flake.checkout import tracked_files
-from nix_seed.flake.nix_process import run_logged
+from nix_seed.flake.nix_process import demand_store, run_logged
 from nix_seed.flake.rules.nix_log import NixLog
 from nix_seed.formats.nix import database
 from nix_seed.formats.nix.nar import hash_tree
@@ -297,6 +297,8 @@ class Nix:
     ) -> str:
         """Run one of Nix's programs and return what it prints."""
         command = [self._find(program), *self._flags(program), *arguments]
+        if self.store is None:
+            demand_store(os.environ)
         log = NixLog()
         try:
             environment = {**os.environ, **_PLAIN_WORDS}
@@ -435,6 +437,10 @@ _TOKEN = (
     "does it exist? What is private wants a token that may read it, in nix.conf:"
     " access-tokens = github.com=TOKEN"
 )
+_SYSTEM = (
+    "this machine builds nothing for that system: give Nix a remote builder for it (builders),"
+    " or emulation (binfmt, and extra-platforms)"
+)
 _PLACE = "let HOME, and XDG_CACHE_HOME if you set it, name directories that Nix may write to"
 
 _HINTS = {
@@ -460,6 +466,11 @@ _HINTS = {
     "could not read Username": "let Git read that repository: git ls-remote URL must not ask",
     **dict.fromkeys(("HTTP error 401", "HTTP error 403", "HTTP error 404"), _TOKEN),
     **dict.fromkeys(UNREACHED, REACH),
+    "cannot connect to socket": (
+        "start Nix's daemon (systemctl start nix-daemon.socket);"
+        " or unset NIX_REMOTE, where this user may write to the store"
+    ),
+    **dict.fromkeys((" is required to build '", "Required system: '"), _SYSTEM),
     "Operation not permitted": _STORE,
     "Permission denied": _STORE,
 }
