@@ -106,7 +106,7 @@ def _ledgers(options: dict[str, Any]) -> list[LedgerReader]:
 
     loaded = shared.policy_of(options)
     source = loaded.policy.repository()
-    named = options["places"] or (shared.locked_image("where is the ledger?"),)
+    named = options["places"] or (shared.locked_image("no ledger is named"),)
     references = [parse_reference(each) for each in named]
     stores = shared.stores_of(options)
     by = (verifiers_of(loaded, stores), *earlier_of(loaded, options["earlier"]))

@@ -30,7 +30,7 @@ def command() -> None:
     """
 
 
-@command.command("generate")
+@command.command("generate", short_help="Make a key that signs attestations.")
 @click.argument("file", default="nix-seed.key", type=click.Path(path_type=Path))
 @option(
     "--algorithm",
@@ -83,7 +83,7 @@ def _warn_of_git(file: Path) -> None:
         )
 
 
-@command.command("show")
+@command.command("show", short_help="Print the public key of a key file.")
 @click.argument("file", type=click.Path(path_type=Path))
 @json_option
 def show(file: Path) -> None:

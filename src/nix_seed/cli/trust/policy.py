@@ -35,7 +35,7 @@ def command() -> None:
     """Write, check and change trust.toml: whom to believe, and how many of them."""
 
 
-@command.command("check")
+@command.command("check", short_help="Check that a policy can be used.")
 @_FILE
 @json_option
 def _check(file: Path) -> None:
@@ -124,7 +124,7 @@ def _init(
     answer({"file": str(file), "epoch": 1}, text)
 
 
-@command.command("diff")
+@command.command("diff", short_help="Show what a new policy changes of the old one.")
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
 @option(
@@ -253,7 +253,7 @@ def _builder_lines(builder: Builder) -> Iterator[str]:
 _WHEN = "such as 2026-01-31, 2026-01-31T12:00:00Z or now"
 
 
-@command.command("next")
+@command.command("next", short_help="Write the policy that comes after one.")
 @click.argument("old", default="trust.toml", type=click.Path(path_type=Path))
 @option(
     "-o, --output NEW",
@@ -318,7 +318,7 @@ def _next(old: Path, output: Path | None, **options: Any) -> None:
     answer({"file": str(new), "epoch": after.epoch, "changes": changes}, lines)
 
 
-@command.command("add-builder")
+@command.command("add-builder", short_help="Add a builder to a policy.")
 @click.argument("builder", metavar="ID")
 @option(
     "--policy FILE",
@@ -344,7 +344,8 @@ def _add_builder(builder: str, file: Path, **options: Any) -> None:
 
     if (options["key"] is None) == (options["subject"] is None):
         raise InputError(
-            f"how does {builder} sign?", hint="give --key FILE, or --issuer URL and --subject TEXT"
+            f"it is not said how {builder} signs",
+            hint="give --key FILE, or --issuer URL and --subject TEXT",
         )
     now = datetime.now(UTC)
     found = read_given(file)
