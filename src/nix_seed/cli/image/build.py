@@ -207,7 +207,7 @@ def _licence_lines(spec: Spec) -> Iterator[str]:
         return
     names = shortened([each.path.name for each in spec.unknown], 3)
     yield f"licences   of {plural(len(spec.unknown), 'store path')} not known: {names}"
-    yield "           it will not be pushed to a public registry; nix-seed licences says more"
+    yield "           it is not pushed to a public registry; nix-seed licences says more"
 
 
 def _names(built: Built, reference: str) -> list[str]:
