@@ -25,11 +25,14 @@ install:
 	@PATH="$(USERS_PATH)" command -v nix-seed >/dev/null || \
 	  echo "hint: put $(PREFIX)/bin on your PATH"
 
-setup: .venv/.ready
-	@tools/install-debian demo test
+# Programs first: all that is missing is named at once.
+setup:
+	@PYTHON="$(PYTHON)" tools/install-debian venv demo test
+	@$(MAKE) --no-print-directory -s .venv/.ready
 
-setup-demo: .venv/.ready
-	@tools/install-debian demo
+setup-demo:
+	@PYTHON="$(PYTHON)" tools/install-debian venv demo
+	@$(MAKE) --no-print-directory -s .venv/.ready
 
 .venv/.ready: pyproject.toml uv.lock
 	@tools/make-venv $(PYTHON)
@@ -55,7 +58,7 @@ demo: setup-demo
 
 # On what demo left; makes that first where it is not there.
 demo-trust: setup-demo
-	@[ -e .demo/after.json ] || tools/demo
+	@[ -e "$${NIX_SEED_DEMO:-.demo}/after.json" ] || tools/demo
 	@tools/demo-trust
 
 # For two cores: a third of the time of tests that start programs is waiting, hence three processes.

@@ -121,7 +121,7 @@ def test_promote_anywhere_moves_latest_on_the_default_branch(place: Place, tmp_p
 def test_publish_must_know_where(place: Place) -> None:
     done = publish(place, SEED_IMAGE="")
     assert done.returncode == 2
-    assert "which repository of the registry are the seeds in?" in done.stderr
+    assert "the repository of the seeds is not named" in done.stderr
 
 
 def gitlab(place: Place, job: str, work: Path, **more: str) -> dict[str, str]:

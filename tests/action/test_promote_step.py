@@ -180,7 +180,7 @@ def test_a_commit_is_tagged_by_its_own_promotion(seeded: Place) -> None:
 def test_nobody_says_which_systems(seeded: Place) -> None:
     failed = seeded.promote()
     assert failed.code == 2
-    assert "which systems make a release" in failed.commands("error")[0]
+    assert "no systems are named that make a release" in failed.commands("error")[0]
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ def flipped(text: str) -> str:
     return base64.b64encode(raw).decode()
 
 
-@case(1, "it is proved to be in 0 of the policy's logs, and 1 are demanded")
+@case(1, "it is proved to be in 0 logs of the policy, which demands 1")
 def in_no_log(world: World) -> None:
     world.publish("alice")
     world.attach(world.sign(world.says("bob")).bundle)

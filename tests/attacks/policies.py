@@ -101,7 +101,7 @@ def mistyped_demand(world: World) -> None:
     world.quorum["treshold"] = "3"
 
 
-@case(2, "2 logs are demanded, but 1 are listed")
+@case(2, "the policy demands 2 logs and lists 1")
 def more_logs_than_there_are(world: World) -> None:
     world.quorum["logs"] = "2"
 
@@ -114,7 +114,7 @@ def one_log_under_two_urls(world: World) -> None:
     all_published(world)
 
 
-@case(2, "1 witnesses are demanded, but 0 are listed")
+@case(2, "the policy demands 1 witness and lists 0")
 def more_witnesses_than_there_are(world: World) -> None:
     world.quorum["witnesses"] = "1"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -121,6 +122,23 @@ def test_an_interrupted_run_leaves_no_half_image_and_the_next_goes_on(
     assert not all(reused)
     assert again["digest"] == slow_digest
     check_layout(output)
+
+
+def test_ctrl_c_ends_a_push_to_a_registry_that_says_nothing(
+    image: dict[str, Any], output: Path, project: Path, cache: Path
+) -> None:
+    build(project, "--kind", "run", "-o", output, cache=cache)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        target = f"127.0.0.1:{silent.getsockname()[1]}/owner/seed:x"
+        command = [sys.executable, "-m", "nix_seed", "push", f"oci:{output}", target]
+        with subprocess.Popen(
+            [*command, "--plain-http"], stderr=subprocess.PIPE, text=True
+        ) as pushing:
+            silent.accept()
+            pushing.send_signal(signal.SIGINT)
+            _, said = pushing.communicate(timeout=25)  # less than it waits for one answer
+    assert pushing.returncode == 130
+    assert said.endswith("Ctrl-C again ends it at once\ninterrupted\n")
 
 
 @pytest.mark.parametrize("ignored", [False, True])

@@ -139,7 +139,12 @@ def test_a_fault_of_the_program_is_never_an_answer(
     assert said.endswith("KeyError: 'spam'\n")
 
 
-def test_an_interrupted_run_says_what_is_kept(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_run_says_what_is_kept(
+    run: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(fails(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err.strip() == "interrupted"
+    monkeypatch.setattr("nix_seed.cli.main._KEEPING", {"fake"})
     assert run(fails(KeyboardInterrupt())) == 130
     assert capsys.readouterr().err.strip().startswith("interrupted; finished layers are kept")
 
@@ -169,7 +174,7 @@ def test_an_answer_that_cannot_be_written_is_no_answer(arguments: list[str]) -> 
     done = in_shell(">/dev/full", *arguments)
     assert done.returncode == 3
     assert done.stderr.startswith("error: writing to standard output failed: No space left")
-    assert "hint: the disk is full" in done.stderr
+    assert "hint: send it to a place with room" in done.stderr
 
 
 @needs_full

@@ -82,7 +82,7 @@ def test_from_one_policy_to_the_next(place: Path) -> None:
         (("next", "--log", "log"), "--log log is not of the form ID=VALUE"),
         (("next", "-o", "trust.toml"), "trust.toml exists already"),
         (("next", "absent.toml"), "absent.toml"),
-        (("add-builder", "carol"), "how does carol sign?"),
+        (("add-builder", "carol"), "it is not said how carol signs"),
         (("add-builder", "bob", "--key", "../carol.pub"), "has a builder bob already"),
         (("add-builder", "carol", "--key", "../nope.pub"), "there is no key"),
         (("sign", "trust.toml", "trust.toml", "--key", "../rita.key"), "are the same file"),

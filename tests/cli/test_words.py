@@ -36,7 +36,7 @@ def test_unknown_licences_stay_in_the_summary(number: int, words: str | None) ->
         return
     assert lines[0].startswith(words)
     assert all(each.path.name in lines[0] for each in unknown)
-    assert lines[1].strip().startswith("a public registry will refuse the image")
+    assert lines[1].strip().startswith("it is not pushed to a public registry")
 
 
 @pytest.mark.parametrize(

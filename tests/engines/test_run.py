@@ -301,7 +301,7 @@ def test_a_worktree_has_its_history_inside(engine: Engine, image: Image, tmp_pat
 def test_an_unknown_engine_lists_the_known(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'lxc' is not an engine") as caught:
         choose_engine("lxc", tmp_path)
-    assert caught.value.hint == "The engines are bwrap, podman, docker."
+    assert caught.value.hint == "the engines are bwrap, podman, docker"
 
 
 def test_an_engine_that_is_not_there_says_how_to_get_it(
@@ -313,6 +313,8 @@ def test_an_engine_that_is_not_there_says_how_to_get_it(
     assert "bwrap: bwrap is not on PATH; install it: apt-get install bubblewrap" in str(
         caught.value.hint
     )
+    with pytest.raises(CouldNotCheck, match="the engine docker cannot be used"):
+        choose_engine("docker", tmp_path)
 
 
 def test_runs_that_end_and_begin_at_once_leave_each_other_alone(tmp_path: Path) -> None:

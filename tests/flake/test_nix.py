@@ -13,6 +13,7 @@ import pytest
 
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed, NixSeedError
+from nix_seed.flake import nix_process
 from nix_seed.flake.evaluate import evaluate_flake
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import StorePath
@@ -98,6 +99,22 @@ def test_no_flake_is_told_with_what_to_do(nix: Nix, tmp_path: Path) -> None:
         nix.metadata(f"path:{tmp_path}")
     assert "flake.nix" in (caught.value.detail or "")
     assert "name a directory that holds a flake.nix" in (caught.value.hint or "")
+
+
+def test_a_nix_whose_store_is_in_the_home_directory_is_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As newer ones have it that Debian's package alone brings: its paths are not in /nix/store."""
+    need("nix")
+    monkeypatch.setattr(nix_process, "_STATE", tmp_path / "absent")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    for name in nix_process._PLACES:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InputError, match="this user's Nix has no store in /nix/store") as caught:
+        Nix().run("nix", ["--version"], "asking")
+    assert "sudo install -d -o $USER /nix" in str(caught.value.hint)
+    nix_process.demand_store({"NIX_REMOTE": "daemon"})
+    Nix(store=tmp_path / "root").run("nix", ["--version"], "asking")
 
 
 def test_a_flake_named_like_an_option_is_no_option(nix: Nix) -> None:

@@ -121,7 +121,7 @@ def test_the_repository(
 
 
 def test_a_repository_must_be_known_and_bare() -> None:
-    with pytest.raises(InputError, match="which repository of the registry are the seeds in"):
+    with pytest.raises(InputError, match="the repository of the seeds is not named"):
         repository_of("", "", decision("other", None), {})
     with pytest.raises(InputError, match="names a tag or digest"):
         repository_of("a/b:c", "", decision(), {})

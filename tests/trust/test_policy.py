@@ -390,7 +390,7 @@ def test_a_revocation_begins_at_its_very_moment(world: World) -> None:
 def test_logs_that_the_policy_does_not_know_are_none(world: World) -> None:
     policy = parse(world.policy())
     assert too_few_logs(["log"], policy) == ""
-    assert "in 0 of the policy's logs, and 1 are demanded" in too_few_logs(["a", "b"], policy)
+    assert "in 0 logs of the policy, which demands 1" in too_few_logs(["a", "b"], policy)
 
 
 def test_a_policy_ends_at_its_very_moment(world: World) -> None:

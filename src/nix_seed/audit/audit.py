@@ -140,7 +140,7 @@ def _repository(question: AuditQuestion) -> str:
         lacking = "promoters" if not policy.promoters else "logs"
         raise InputError(
             f"the policy has no {lacking}, so there is no ledger by it",
-            hint=f"add [[{lacking}]]; docs/verify.md lists every key",
+            hint=f"add [[{lacking}]]; docs/reference/policy.md lists every key",
         )
     if not question.copies:
         raise InputError("no copy of the ledger was named", hint="name one: --from host/name")

@@ -28,7 +28,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "run": ("use.run", "Run a command inside a seed, with no network."),
         "shell": ("use.shell", "Start a shell inside a seed, with no network."),
         "hydrate": ("use.hydrate", "Fill this machine's Nix store from a seed."),
-        "mount": ("use.mount", "Mount a seed in a Nix store, and fill it behind."),
+        "mount": ("use.mount", "Mount a seed in a Nix store, and fill it meanwhile."),
         "unmount": ("use.unmount", "Make a mounted store an ordinary one."),
         "install": ("outputs.install", "Take a promoted package into this machine's store."),
         "lock": ("image.lock", "Pin each system's seed in seed.lock."),
@@ -54,7 +54,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Inspect": {
         "inspect": ("image.inspect", "Show what an image is, without its layers."),
-        "diff": ("image.diff", "Show in what two images differ."),
+        "diff": ("image.diff", "Show how two images differ."),
         "report": ("report.report", "Write one page about an image."),
         "licences": ("licences.licences", "Show the licence of everything in an image."),
         "sbom": ("sbom.sbom", "Write an image's bill of materials."),
@@ -125,6 +125,9 @@ class LazyGroup(click.Group):
                 )
 
 
+_KEEPING = {"build", "publish", "attest", "push", "pull", "hydrate"}
+"""Commands that move layers, and do not move again what was moved before an interruption."""
+
 _EPILOG = """\b
 Exit codes: 0 done · 1 checked and false · 2 wrong input
             3 could not check · 4 Nix failed
@@ -169,8 +172,8 @@ def main() -> None:
         code = cli.main(standalone_mode=False, prog_name="nix-seed", obj=asked)
         sys.stdout.flush()
     except click.exceptions.Abort:
-        said = "interrupted; finished layers are kept, and the next run goes on from there"
-        _quit(asked, 130, said)
+        kept = "; finished layers are kept, and the next run goes on from there"
+        _quit(asked, 130, f"interrupted{kept if _KEEPING & set(sys.argv[1:2]) else ''}")
     except click.ClickException as error:
         # What stops the arguments from being read stops --json, too.
         asked.json = asked.json or "--json" in sys.argv[1:]
@@ -203,7 +206,10 @@ def _quit_pipe() -> NoReturn:
 def _fail(asked: Manner, error: Exception) -> NoReturn:
     if isinstance(error, OSError):
         # Files that a command wrote have been named already: this one is its own output.
-        error = unwritten(error, "writing to standard output") or error
+        told = unwritten(error, "writing to standard output")
+        if told is not None:
+            told.hint = "send it to a place with room; nothing else failed"
+        error = told or error
     if isinstance(error, NixSeedError):
         shown = "\n".join(error_lines(error))
         _quit(asked, error.exit_code, shown, (error.message, error.hint, error.detail))

@@ -180,11 +180,11 @@ def state_directory() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "nix-seed"
 
 
-def locked_image(question: str) -> str:
-    """Return the repository that ``seed.lock`` names; ``InputError`` asks *question* without."""
+def locked_image(lacking: str) -> str:
+    """Return the repository that ``seed.lock`` names; ``InputError`` says *lacking* without."""
     lock = Path(locks.LOCK_NAME)
     if not lock.is_file():
-        raise InputError(question, hint="say it: --from host/name, or --from oci:DIR")
+        raise InputError(lacking, hint="name it: --from host/name, or --from oci:DIR")
     return locks.SeedLock.parse(read_given(lock), locks.LOCK_NAME).image
 
 

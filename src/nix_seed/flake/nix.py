@@ -24,7 +24,7 @@ from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
 from nix_seed.core.files import explained
 from nix_seed.core.values import dataclass
 from nix_seed.flake.checkout import tracked_files
-from nix_seed.flake.nix_process import run_logged
+from nix_seed.flake.nix_process import demand_store, run_logged
 from nix_seed.flake.rules.nix_failures import INSTALL, NO_FLAKE, TOO_OLD, find_hint
 from nix_seed.flake.rules.nix_log import NixLog
 from nix_seed.formats.nix import database
@@ -293,6 +293,8 @@ class Nix:
     ) -> str:
         """Run one of Nix's programs and return what it prints."""
         command = [self._find(program), *self._flags(program), *arguments]
+        if self.store is None:
+            demand_store(os.environ)
         log = NixLog()
         try:
             environment = {**os.environ, **_PLAIN_WORDS}

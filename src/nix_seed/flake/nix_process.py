@@ -3,12 +3,33 @@
 import os
 import selectors
 import subprocess
+import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import BinaryIO
+from pathlib import Path
+from typing import BinaryIO, Final
 
+from nix_seed.core.errors import InputError
 from nix_seed.core.events import tell
 from nix_seed.flake.rules.nix_log import NixLog
+
+_STATE: Final = Path("/nix/var/nix")
+_PLACES: Final = ("NIX_REMOTE", "NIX_STORE_DIR", "NIX_STATE_DIR")
+
+
+def demand_store(environment: Mapping[str, str]) -> None:
+    """Raise ``InputError`` where a Nix that is told of no other store has none in ``/nix/store``.
+
+    It then takes one below the home directory of any user but root, and says so as a warning only.
+    """
+    if sys.platform != "linux" or os.geteuid() == 0 or _STATE.exists():
+        return
+    if not any(map(environment.get, _PLACES)):
+        raise InputError(
+            f"there is no {_STATE}, so this user's Nix has no store in /nix/store",
+            hint="run Nix's daemon; or, for a Nix of one user:"
+            " sudo install -d -o $USER /nix /nix/var /nix/var/nix",
+        )
 
 
 def run_logged(

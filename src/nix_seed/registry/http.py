@@ -399,9 +399,11 @@ def _unreachable(where: str, error: urllib3.exceptions.HTTPError) -> Unreachable
             not_done=True,
         )
     if isinstance(error, urllib3.exceptions.ProxyError):
-        denied = "407" in str(error.original_error)
+        inner = error.original_error
+        denied = "407" in str(inner)
+        said = getattr(inner.__cause__, "strerror", None) or str(inner)
         return Unreachable(
-            f"{where}: the proxy did not connect: {error.original_error}",
+            f"{where}: the proxy did not connect: {said}",
             hint="the proxy wants credentials: HTTPS_PROXY=http://user:password@host:port"
             if denied
             else "check HTTPS_PROXY, or exempt this host in NO_PROXY",

@@ -61,6 +61,7 @@ def builder_of(policy: Policy | None, signer: Signer, given: str | None = None) 
             )
     if given is None:
         raise InputError(
-            "which builder is this?", hint="name it: --builder ID, as the policy calls it"
+            "it is not said which builder this is",
+            hint="name it: --builder ID, as the policy calls it",
         )
     return given

@@ -43,7 +43,9 @@ def load_policy(path: Path, now: datetime | None = None) -> LoadedPolicy:
     """
     now = now or datetime.now(UTC)
     if not path.is_file():
-        missing = "it is a directory" if path.is_dir() else "there is no such file"
+        missing = "there is no such file"
+        if path.exists():
+            missing = "it is a directory" if path.is_dir() else "it is no ordinary file"
         raise InputError(
             f"there is no policy at {path}: {missing}",
             hint="name one with --policy FILE; `nix-seed policy init` writes one to begin with",

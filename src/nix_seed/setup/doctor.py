@@ -327,7 +327,8 @@ def _no_build(error: Exception) -> Diagnosis:
     words = [line.strip() for line in text.splitlines()]
     reasons = [line for line in words if line.startswith("error:") and line != "error:"]
     said = "\n".join([words[0], *reasons[-3:]])
-    fix = next((fix for part, fix in _BUILD_FIXES if part in text), "see Nix's own words")
+    own = getattr(error, "hint", None) or "see Nix's own words"
+    fix = next((fix for part, fix in _BUILD_FIXES if part in text), own)
     return Diagnosis("nix", "a build", Health.FALSE, said, fix)
 
 

@@ -73,7 +73,7 @@ def question_of(options: dict[str, Any], *, ask: bool) -> audit.AuditQuestion:
     return audit.AuditQuestion(
         copies=tuple(
             parse_reference(each)
-            for each in options["copies"] or (shared.locked_image("where is the ledger?"),)
+            for each in options["copies"] or (shared.locked_image("no ledger is named"),)
         ),
         policy=load.load_policy_of_then(options["policy_file"]),
         earlier=tuple(load.load_policy_of_then(each) for each in options["earlier"]),

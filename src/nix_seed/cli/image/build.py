@@ -206,12 +206,12 @@ def _print_tiers(built: builds.Built) -> None:
 
 
 def _licence_lines(spec: specs.Spec) -> Iterator[str]:
-    """Say what no later step would: that registries for all will refuse the image."""
+    """Say what no later step would: that the image will not be pushed to registries for all."""
     if not spec.unknown:
         return
     names = shortened([each.path.name for each in spec.unknown], 3)
     yield f"licences   of {plural(len(spec.unknown), 'store path')} not known: {names}"
-    yield "           a public registry will refuse the image; nix-seed licences says more"
+    yield "           it is not pushed to a public registry; nix-seed licences says more"
 
 
 def _names(built: builds.Built, reference: str) -> list[str]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _MOST_SHOWN = 60  # lines
 
 
-@seed_command("check")
+@seed_command("check", short_help="Show which outputs independent builders reproduced.")
 @click.argument("commit")
 @option(
     "--from REF",
@@ -52,7 +52,9 @@ def check_command(**options: Any) -> None:
     now = datetime.now(UTC)
     loaded = load_policy(options["policy_file"], now)
     commit = shared.commit_named(options["commit"])
-    places = options["places"] or (shared.locked_image("where are the outputs kept?"),)
+    places = options["places"] or (
+        shared.locked_image("the repository that keeps the outputs is not named"),
+    )
     references = [parse_reference(each) for each in places]
     with progress():
         state = shared.state_of(options)

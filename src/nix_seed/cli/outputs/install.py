@@ -39,7 +39,7 @@ def command(**options: Any) -> None:
     loaded = shared.policy_of(options)
     commit, system = shared.commit_named(options["commit"]), current_system()
     place = parse_reference(
-        options["place"] or shared.locked_image("where was the commit published?")
+        options["place"] or shared.locked_image("the repository that has the commit is not named")
     )
     nix = shared.nix_of(options)
     with progress():

@@ -11,7 +11,7 @@ from nix_seed.cli.trust.options import attester_of, signer_of, signing_options
 from nix_seed.formats.oci.reference import parse_reference
 
 
-@seed_command("push")
+@seed_command("push", short_help="Keep what this machine built in the registry.")
 @click.argument("installables", nargs=-1, metavar="[INSTALLABLE]…")
 @option("--to REF", "Where they are kept.", into="target", required=True)
 @option("--image REF", "The seed they were built in [the one built here].")

@@ -11,7 +11,7 @@ from nix_seed.cli.trust.options import attester_of, signer_of, signing_options
 from nix_seed.formats.oci.reference import parse_reference
 
 
-@seed_command("rebuild")
+@seed_command("rebuild", short_help="Build a commit's outputs again, and compare.")
 @click.argument("commit")
 @option("--to REF", "Where outputs are kept.", into="target", required=True)
 @option(
@@ -46,7 +46,10 @@ def rebuild_command(**options: Any) -> None:
     request = RebuildRequest(
         shared.commit_named(options["commit"]),
         current_system(),
-        parse_reference(options["seed"] or shared.locked_image("where is the commit's seed?")),
+        parse_reference(
+            options["seed"]
+            or shared.locked_image("the repository of the commit's seed is not named")
+        ),
         options["src"],
         options["source"],
         (*options["accept_licence"], *loaded.policy.licences),

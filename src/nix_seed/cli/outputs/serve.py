@@ -11,7 +11,7 @@ from nix_seed.cli.say import manner, say
 from nix_seed.formats.oci.reference import parse_reference
 
 
-@seed_command("serve")
+@seed_command("serve", short_help="Serve kept outputs to this machine's Nix.")
 @click.argument("reference", metavar="REF")
 @shared.policy_option("Whose outputs are served.")
 @option("--port", "Port; 0 takes any that is free.", default=7090)

@@ -104,7 +104,7 @@ def _lacking(found: Mapping[str, Sequence[record.LedgerEntry]]) -> Iterator[str]
 def _ledgers(options: dict[str, Any]) -> list[verifiers.LedgerReader]:
     loaded = shared.policy_of(options)
     source = loaded.policy.repository()
-    named = options["places"] or (shared.locked_image("where is the ledger?"),)
+    named = options["places"] or (shared.locked_image("no ledger is named"),)
     references = [parse_reference(each) for each in named]
     stores = shared.stores_of(options)
     by = (load.verifiers_of(loaded, stores), *load.earlier_of(loaded, options["earlier"]))

@@ -350,7 +350,9 @@ def _question(
             if options["repository"] is not None:
                 raise click.UsageError("--offline DIR says where to look, and so --from does not")
             return verify.verify_commit, LayoutReference(str(offline)), query
-        given = options["repository"] or shared.locked_image(f"where was {text} published?")
+        given = options["repository"] or shared.locked_image(
+            f"the repository that has {text} is not named"
+        )
         return verify.verify_commit, parse_reference(given), query
     if options["repository"] is not None:
         raise click.UsageError("--from goes with a commit; IMAGE says itself where it is")

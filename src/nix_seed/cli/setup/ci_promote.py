@@ -74,7 +74,7 @@ def _release(job: CiJob, commit: Commit, authority: ReleaseAuthority | None) -> 
         systems = tuple(sorted(authority.policy.systems))
     if not systems:
         raise InputError(
-            "which systems make a release?",
+            "no systems are named that make a release",
             hint="name them: systems (SEED_SYSTEMS), or in a policy",
         )
     about = about_commit(job.flake.directory, commit)

@@ -33,7 +33,7 @@ def command() -> None:
     """
 
 
-@command.command("generate")
+@command.command("generate", short_help="Make a key that signs attestations.")
 @argument("file", default="nix-seed.key", type=PATH)
 @option(
     "--algorithm",
@@ -82,7 +82,7 @@ def _warn_of_git(file: Path) -> None:
         )
 
 
-@command.command("show")
+@command.command("show", short_help="Print the public key of a key file.")
 @argument("file", type=PATH)
 @json_option
 def show(file: Path) -> None:

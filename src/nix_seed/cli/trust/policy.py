@@ -45,7 +45,7 @@ def command() -> None:
     """Write, check and change trust.toml: whom to believe, and how many of them."""
 
 
-@command.command("check")
+@command.command("check", short_help="Check that a policy can be used.")
 @_FILE
 @json_option
 def _check(file: Path) -> None:
@@ -127,7 +127,7 @@ def _init(
     answer({"file": str(file), "epoch": 1}, text)
 
 
-@command.command("diff")
+@command.command("diff", short_help="Show what a new policy changes of the old one.")
 @argument("old", type=PATH)
 @argument("new", type=PATH)
 @option(
@@ -245,7 +245,7 @@ def _builder_lines(builder: policies.Builder) -> Iterator[str]:
 _WHEN = "such as 2026-01-31, 2026-01-31T12:00:00Z or now"
 
 
-@command.command("next")
+@command.command("next", short_help="Write the policy that comes after one.")
 @argument("old", default="trust.toml", type=PATH)
 @option(
     "-o, --output NEW",
@@ -306,7 +306,7 @@ def _next(old: Path, output: Path | None, **options: Any) -> None:
     answer({"file": str(new), "epoch": after.epoch, "changes": changes}, lines)
 
 
-@command.command("add-builder")
+@command.command("add-builder", short_help="Add a builder to a policy.")
 @argument("builder", "ID")
 @option(
     "--policy FILE",
@@ -329,7 +329,8 @@ def _add_builder(builder: str, file: Path, **options: Any) -> None:
     """Add the builder ID to a policy, after those there are; comments and order stay."""
     if (options["key"] is None) == (options["subject"] is None):
         raise InputError(
-            f"how does {builder} sign?", hint="give --key FILE, or --issuer URL and --subject TEXT"
+            f"it is not said how {builder} signs",
+            hint="give --key FILE, or --issuer URL and --subject TEXT",
         )
     now = datetime.now(UTC)
     found = read_given(file)

@@ -44,6 +44,10 @@ _FEATURE = (
     "let nix.conf, and that of the seed, say: extra-experimental-features = NAME;"
     ' mkSeed { nixConf = "extra-experimental-features = NAME"; … }'
 )
+_SYSTEM = (
+    "this machine builds nothing for that system: give Nix a remote builder for it (builders),"
+    " or emulation (binfmt, and extra-platforms)"
+)
 _PLACE = "let HOME, and XDG_CACHE_HOME if you set it, name directories that Nix may write to"
 
 _HINTS = {
@@ -71,6 +75,11 @@ _HINTS = {
     "could not read Username": "let Git read that repository: git ls-remote URL must not ask",
     **dict.fromkeys(("HTTP error 401", "HTTP error 403", "HTTP error 404"), _TOKEN),
     **dict.fromkeys(UNREACHED, REACH),
+    "cannot connect to socket": (
+        "start Nix's daemon (systemctl start nix-daemon.socket);"
+        " or unset NIX_REMOTE, where this user may write to the store"
+    ),
+    **dict.fromkeys((" is required to build '", "Required system: '"), _SYSTEM),
     "Operation not permitted": _STORE,
     "Permission denied": _STORE,
 }

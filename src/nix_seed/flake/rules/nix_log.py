@@ -129,7 +129,9 @@ class NixLog:
     @property
     def error(self) -> str:
         """All that Nix said of what went wrong, after the log of each builder that it blames."""
-        words = "\n".join(self._said).strip()
+        lines = (line for text in self._said for line in text.splitlines())
+        # An option of Nix's own, which nobody who reads this has typed.
+        words = "\n".join(line for line in lines if "--show-trace" not in line).strip()
         logs = [
             f"log of {_name(drv)}:\n" + "\n".join(f"  {line}" for line in lines)
             for drv, lines in self._logs.items()

@@ -145,12 +145,12 @@ def headline(found: Verification, source: str | None) -> str:
 def about(found: Verification, source: str | None) -> str:
     """Return ``for commit C of SOURCE``, as far as that is known."""
     commits = list(answered(found))
-    reason = ""
-    if commits:
-        shown = ", ".join(each.hex[:12] for each in commits[:_MOST])
-        more = f" and {len(commits) - _MOST} more" if commits[_MOST:] else ""
-        reason = f"for commit{'s' if commits[1:] else ''} {shown}{more}"
-    return f"{reason} of {source}".strip() if source else reason
+    if not commits:
+        return f"for any commit of {source}" if source else ""
+    shown = ", ".join(each.hex[:12] for each in commits[:_MOST])
+    more = f" and {len(commits) - _MOST} more" if commits[_MOST:] else ""
+    reason = f"for commit{'s' if commits[1:] else ''} {shown}{more}"
+    return f"{reason} of {source}" if source else reason
 
 
 def other_commits(found: Verification) -> Iterator[str]:

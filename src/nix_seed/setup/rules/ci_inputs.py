@@ -283,7 +283,7 @@ def repository_of(
     if not name:
         if decision.repository is None:
             raise InputError(
-                "which repository of the registry are the seeds in?",
+                "the repository of the seeds is not named",
                 hint="name it: image (SEED_IMAGE), such as owner/name",
             )
         name = _NAMES[decision.host].format(decision.repository)

@@ -16,7 +16,7 @@ from cryptography.x509 import load_der_x509_certificate
 from nix_seed.core.digests import Digest
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Fate
-from nix_seed.core.words import in_utc
+from nix_seed.core.words import in_utc, plural
 from nix_seed.formats.intoto.bundle import Certificate
 from nix_seed.formats.intoto.statement import Agreement, BuildPredicate, Commit
 from nix_seed.formats.tlog.note import SignedCheckpoint
@@ -183,8 +183,8 @@ def too_few_logs(logs: Collection[str], policy: Policy) -> str:
     known = {log.id for log in policy.logs} & set(logs)
     if len(known) >= policy.quorum.logs:
         return ""
-    held = f"it is proved to be in {len(known)} of the policy's logs"
-    return f"{held}, and {policy.quorum.logs} are demanded"
+    held = plural(len(known), "log")
+    return f"it is proved to be in {held} of the policy, which demands {policy.quorum.logs}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -455,15 +455,12 @@ def _check_logs(policy: Policy, root: Section) -> None:
                 f"the witness {witness.id} has a log's key: a log cannot witness itself", "key"
             )
     if policy.quorum.logs > len(policy.logs):
-        raise section.error(
-            f"{policy.quorum.logs} logs are demanded, but {len(policy.logs)} are listed", "logs"
-        )
+        wanted = plural(policy.quorum.logs, "log")
+        raise section.error(f"the policy demands {wanted} and lists {len(policy.logs)}", "logs")
     if policy.quorum.witnesses > len(policy.witnesses):
-        raise section.error(
-            f"{policy.quorum.witnesses} witnesses are demanded, but {len(policy.witnesses)} are "
-            "listed",
-            "witnesses",
-        )
+        wanted = plural(policy.quorum.witnesses, "witness", "witnesses")
+        listed = len(policy.witnesses)
+        raise section.error(f"the policy demands {wanted} and lists {listed}", "witnesses")
     if policy.quorum.witnesses and not policy.quorum.logs:
         raise section.error("witnesses watch logs, and no log is demanded", "witnesses")
 

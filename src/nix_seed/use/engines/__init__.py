@@ -23,9 +23,7 @@ def choose_engine(name: str | None, cache: Path) -> Engine:
     can be used.
     """
     if name is not None and name not in ENGINES:
-        raise InputError(
-            f"{name!r} is not an engine", hint=f"The engines are {', '.join(ENGINES)}."
-        )
+        raise InputError(f"{name!r} is not an engine", hint=f"the engines are {', '.join(ENGINES)}")
     reasons = []
     for each in [name] if name is not None else ENGINES:
         engine = ENGINES[each](cache)
@@ -33,5 +31,5 @@ def choose_engine(name: str | None, cache: Path) -> Engine:
         if reason is None:
             return engine
         reasons.append(f"{each}: {reason}")
-    what = "no engine" if name is None else f"the engine {name}"
-    raise CouldNotCheck(f"{what} can be used on this machine", hint="\n".join(reasons))
+    what = "no engine can" if name is None else f"the engine {name} cannot"
+    raise CouldNotCheck(f"{what} be used on this machine", hint="\n".join(reasons))
