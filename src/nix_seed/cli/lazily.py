@@ -9,6 +9,9 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 
+_ONE = threading.Lock()  # what one block puts back must be what it found
+
+
 class _Later(ModuleType):
     """Stands for the module of its name, and imports it when one of its names is asked for."""
 
@@ -22,7 +25,7 @@ def lazily() -> Iterator[None]:
 
     They are imported as ever, but later: whichever thread is the first to use one.
     """
-    real, here = builtins.__import__, threading.get_ident()
+    here = threading.get_ident()
 
     def later(name: str, *others: Any, **named: Any) -> Any:
         if threading.get_ident() != here:
@@ -30,8 +33,9 @@ def lazily() -> Iterator[None]:
         _, _, modules, _ = others
         return SimpleNamespace(**{each: _Later(f"{name}.{each}") for each in modules})
 
-    builtins.__import__ = later
-    try:
-        yield
-    finally:
-        builtins.__import__ = real
+    with _ONE:
+        real, builtins.__import__ = builtins.__import__, later
+        try:
+            yield
+        finally:
+            builtins.__import__ = real
