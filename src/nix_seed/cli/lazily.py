@@ -8,7 +8,6 @@ from importlib import import_module
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-
 _ONE = threading.Lock()  # what one block puts back must be what it found
 
 
