@@ -422,6 +422,9 @@ def main() -> None:
             "misses": lambda place: misses(world, place),
             "serving": lambda place: serving_speed(world, place),
         }
+        unknown = [name for name in sys.argv[1:] if name not in parts]
+        if unknown:
+            sys.exit(f"no part {', '.join(unknown)}; there are: {', '.join(parts)}")
         for name in sys.argv[1:] or parts:
             place = root / name
             place.mkdir()
