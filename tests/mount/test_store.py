@@ -141,15 +141,6 @@ def test_valid_at_once_and_whole_later(seed: tuple[str, Spec], root: Path) -> No
     check_whole(root, spec)
 
 
-def test_much_is_read_ahead(seed: tuple[str, Spec], root: Path) -> None:
-    mount(seed[0], root, "--keep")
-    device = os.stat(state_directory(root) / "lower").st_dev
-    ahead = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
-    if not os.access(ahead, os.W_OK):
-        pytest.skip("needs a /sys that can be written")
-    assert ahead.read_text() == "512\n"
-
-
 def test_kept_until_it_is_told_to_leave(seed: tuple[str, Spec], root: Path, tmp_path: Path) -> None:
     reference, spec = seed
     mount(reference, root, "--keep")

@@ -153,12 +153,11 @@ class FuseServer:
             return  # it was taken back meanwhile, or nothing is mounted any more
 
     def _init(self, _number: int, body: bytes) -> list[bytes | memoryview]:
-        _, minor, _, offered = _INIT_IN.unpack_from(body)
+        _, minor, read_ahead, offered = _INIT_IN.unpack_from(body)
         flags = _WANTED & offered
         return [
             _INIT_OUT.pack(
-                # The kernel takes less, where the device is set to less.
-                *(_MAJOR, min(minor, _MINOR), _PAGES * 4096, flags),
+                *(_MAJOR, min(minor, _MINOR), read_ahead, flags),
                 *(_BACKGROUND, _BACKGROUND * 3 // 4, 4096, 1_000_000_000, _PAGES, 0),
                 *(0, 0, 0),
             )

@@ -20,7 +20,6 @@ _LIBC: Final[Any] = ctypes.CDLL(None, use_errno=True)
 # From glibc's malloc.h; elsewhere they are not known.
 _ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1
 _CONNECTIONS: Final = Path("/sys/fs/fuse/connections")
-_READ_AHEAD: Final = "512"  # KiB; with the usual 128 twice as many reads have to be answered
 
 
 class NotMountable(CouldNotCheck):
@@ -93,10 +92,6 @@ def mount_fuse(device: int, target: Path) -> None:
     """Mount what is served by *device* at *target*; for all users, who see what modes allow."""
     options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions"
     _mount("nix-seed", target, "fuse.nix-seed", _NOSUID | _NODEV | _READ_ONLY, options)
-    # Only the system's root may say so, and not where /sys is read-only: it is faster, not needed.
-    with contextlib.suppress(OSError), as_root():
-        place = Path(f"/sys/class/bdi/0:{connection_of(target)}/read_ahead_kb")
-        place.write_text(_READ_AHEAD)
 
 
 def mount_overlay(lower: str, upper: str, work: str, target: Path) -> None:
