@@ -8,7 +8,6 @@ sources tells whose they are.
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextvars import copy_context
-from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -17,14 +16,7 @@ from nix_seed.core.errors import InputError
 from nix_seed.core.processes import current_system
 from nix_seed.core.values import dataclass
 from nix_seed.core.words import shortened
-from nix_seed.flake.experiment import (
-    Turn,
-    at_once,
-    compare,
-    evaluate_otherwise,
-    evaluate_twin,
-    find_left,
-)
+from nix_seed.flake.experiment import compare, evaluate_otherwise, evaluate_twin, find_left
 from nix_seed.flake.leftovers import leaving_few
 from nix_seed.flake.needed import evaluate_outline, find_needed
 from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix, ended_with_us, of_checkout
@@ -78,11 +70,12 @@ def evaluate_flake(
         # Only this one tells how far it is.
         tells = copy_context().run
         outlined = beside.submit(tells, evaluate_outline, ours, metadata, arguments, doing)
-        # In a new store, two that write the same derivations at once take four times as long as one
-        # after the other.
-        turn: Turn = at_once if nix.has_derivations() else partial(wait, [outlined])
-        twin = beside.submit(evaluate_twin, ours, metadata, arguments, turn)
-        otherwise = beside.submit(evaluate_otherwise, ours, metadata, arguments, turn)
+        if not nix.has_derivations():
+            # A new store: two that write the same derivations at once take four times as long as
+            # one after the other.
+            wait([outlined])
+        twin = beside.submit(evaluate_twin, ours, metadata, arguments)
+        otherwise = beside.submit(evaluate_otherwise, ours, metadata, arguments)
         answer, needs = outlined.result()
         outline = _outline(answer, flake, kind, name, system)
         # While the twin is still evaluated.

@@ -49,24 +49,14 @@ class TwinAnswer:
     thrown: bool = False
 
 
-Turn = Callable[[], object]
-"""Waits until Nix may be asked."""
-
-
-def at_once() -> None:
-    """Wait for nothing."""
-
-
 # How the twin's files are altered, the first that evaluates: are there further files?
 TWINS = ((True, alter), (False, alter), (False, alter_carefully))
 
 
 def evaluate_twin(
-    nix: Nix, metadata: FlakeMetadata, arguments: Mapping[str, Any], turn: Turn = at_once
+    nix: Nix, metadata: FlakeMetadata, arguments: Mapping[str, Any]
 ) -> TwinAnswer | NixFailed:
     """Return what the twin of the flake evaluates to, or why it does not.
-
-    It is made at once, and Nix begins when *turn* returns.
 
     A flake may read every file of a directory as code: then no further files are added. It may take
     no other lock file, version or list: then these are left alone.
@@ -80,7 +70,6 @@ def evaluate_twin(
             with altered(source, further=further, change=change) as tree:
                 _set_time(tree, metadata)
                 url = _url(tree, nix.hash_path(tree), metadata)
-                turn()
                 answer = _ask(nix, url, arguments, "evaluating the altered flake")
         except NixFailed as error:
             problem = problem or error
@@ -95,12 +84,11 @@ def evaluate_twin(
 
 
 def evaluate_otherwise(
-    nix: Nix, metadata: FlakeMetadata, arguments: Mapping[str, Any], turn: Turn = at_once
+    nix: Nix, metadata: FlakeMetadata, arguments: Mapping[str, Any]
 ) -> tuple[existence.Questions, TwinAnswer | NixFailed | None]:
     """Return what the flake's code asks of its files, and its outputs where the answer is another.
 
     The files are the flake's own, unaltered: what comes out otherwise, the answer alone decides.
-    They are copied at once, and Nix begins when *turn* returns.
     """
     source = nix.at(metadata.source)
     questions = read_questions(source)
@@ -115,7 +103,6 @@ def evaluate_otherwise(
                 _set_time(tree, metadata)
                 url = _url(tree, nix.hash_path(tree), metadata, revision=not asked.revision)
                 doing = "evaluating the flake with files added and removed"
-                turn()
                 return told, _ask(nix, url, arguments, doing)
         except NixFailed as error:
             problem = problem or error
