@@ -317,7 +317,7 @@ class _Response(HTTPResponse):
         return version, status, reason
 
 
-class _Sending(urllib3.connection.HTTPConnection):
+class _Http(urllib3.connection.HTTPConnection):
     """Sends for as long as something is taken: ``sendall`` has one limit for all it is given."""
 
     response_class = _Response
@@ -341,11 +341,7 @@ class _Sending(urllib3.connection.HTTPConnection):
             view = view[sent:]
 
 
-class _Http(_Sending):
-    pass
-
-
-class _Https(_Sending, urllib3.connection.HTTPSConnection):
+class _Https(_Http, urllib3.connection.HTTPSConnection):
     pass
 
 

@@ -13,16 +13,8 @@ from typing import Any
 from nix_seed.core.values import dataclass
 
 # Kinds of activities, and of results.
-_UNKNOWN, _COPY, _TRANSFER, _PATHS, _BUILDS, _BUILD, _SUBSTITUTE, _TREE = (
-    0,
-    100,
-    101,
-    103,
-    104,
-    105,
-    108,
-    112,
-)
+_UNKNOWN = 0
+_COPY, _TRANSFER, _PATHS, _BUILDS, _BUILD, _SUBSTITUTE, _TREE = 100, 101, 103, 104, 105, 108, 112
 _LINE, _PROGRESS, _EXPECTED = 101, 105, 106
 _PREFIX = b"@nix "
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")

@@ -28,7 +28,7 @@ import hashlib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import field
-from typing import Annotated, Any, Final, NamedTuple, Self
+from typing import Annotated, Any, Final, NamedTuple, Self, TypeVar
 
 from nix_seed.core import canonical_json
 from nix_seed.core.declared import Codec, Declared, at, check_time
@@ -39,6 +39,8 @@ from nix_seed.core.values import dataclass
 STATEMENT_V1: Final = "https://in-toto.io/Statement/v1"
 STATEMENT_V01: Final = "https://in-toto.io/Statement/v0.1"
 """The version that cosign 2 still writes. Nothing of ours is of it."""
+
+_Predicate = TypeVar("_Predicate", bound=Declared)
 
 
 def _read_hex(found: Any, name: str, where: str) -> Digest:
@@ -82,6 +84,12 @@ class Statement(Declared):
     def names(self, digest: Digest) -> bool:
         """Whether *digest* is one of the subjects."""
         return any(subject.digest.hex == digest.hex for subject in self.subjects)
+
+    def predicate_as(self, kind: type[_Predicate], predicate_type: str, label: str) -> _Predicate:
+        """Return the predicate as *kind* declares it; ``InputError`` for one of another type."""
+        if self.predicate_type != predicate_type:
+            raise InputError(f"{label}: predicateType is {self.predicate_type!r}")
+        return kind.from_json(self.predicate, f"{label}, predicate")
 
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
@@ -295,9 +303,7 @@ def check_build(statement: Statement, label: str) -> BuildPredicate:
     The subjects must be the three that the predicate implies and no others, so that a statement
     found by one of them is about all of it.
     """
-    if statement.predicate_type != BUILD_TYPE:
-        raise InputError(f"{label}: predicateType is {statement.predicate_type!r}")
-    predicate = BuildPredicate.from_json(statement.predicate, f"{label}, predicate")
+    predicate = statement.predicate_as(BuildPredicate, BUILD_TYPE, label)
     wanted = {subject.digest for subject in _subjects(predicate, "")}
     found = [subject.digest for subject in statement.subjects]
     if set(found) != wanted or len(found) != len(wanted):
@@ -381,9 +387,7 @@ def promotion_statement(predicate: PromotionPredicate) -> Statement:
 
 def check_promotion(statement: Statement, label: str) -> PromotionPredicate:
     """Return the predicate; ``InputError`` unless *statement* is just the one it implies."""
-    if statement.predicate_type != PROMOTION_TYPE:
-        raise InputError(f"{label}: predicateType is {statement.predicate_type!r}")
-    predicate = PromotionPredicate.from_json(statement.predicate, f"{label}, predicate")
+    predicate = statement.predicate_as(PromotionPredicate, PROMOTION_TYPE, label)
     if statement != promotion_statement(predicate):
         raise InputError(f"{label}: its subjects or members are not those of its predicate")
     return predicate

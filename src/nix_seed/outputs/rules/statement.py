@@ -89,9 +89,7 @@ def make_statement(said: OutputsStatement) -> Statement:
 
 def read_statement(statement: Statement, what: str) -> OutputsStatement:
     """Return what *statement* says; ``InputError`` unless it is just what is written of that."""
-    if statement.predicate_type != PREDICATE_TYPE:
-        raise InputError(f"{what}: predicateType is {statement.predicate_type!r}")
-    said = OutputsStatement.from_json(statement.predicate, f"{what}, predicate")
+    said = statement.predicate_as(OutputsStatement, PREDICATE_TYPE, what)
     if statement != make_statement(said):
         raise InputError(f"{what}: its subjects or members are not those of its predicate")
     return said
