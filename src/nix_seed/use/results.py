@@ -186,7 +186,8 @@ def _build_times(lines: Iterable[str]) -> Iterator[tuple[StorePath, int]]:
             seconds = float(found[3]) - float(found[2])
             with suppress(InputError):
                 path = StorePath.parse(f"{STORE_DIR}/{found[1].replace('/', '', 1)}")
-                yield path, max(0, round(seconds * 1000))
+                # Files are dated by a clock that ticks every few milliseconds.
+                yield path, max(1, round(seconds * 1000))
 
 
 def _import(work: Inside, nix: Nix, name: str) -> None:
