@@ -104,6 +104,10 @@ def test_what_a_build_reads_is_listed_beside_the_seed(runner: Runner, key: str) 
         for name in ("/bin/nix", "/bin/date")
     )
     assert nix < ours
+    # What evaluating writes is sent as well, but nothing that is the project's own.
+    sent = {name[33:] for name in seed.written}
+    assert any(name.endswith(".drv") for name in sent)
+    assert not {name for name in sent if "greeting" in name}
     # A list is for a new seed. One that cannot be made is no failure of the seed's.
     inputs["image"] = "owner/unlisted"
     failed = check(runner.run(".", inputs | {"record": "false"}))

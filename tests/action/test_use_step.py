@@ -6,14 +6,17 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from support.distribution import commit, make_project, upgraded, use_distribution
+from support.mounts import need_fuse
 from support.registries import docker_registry
 from support.runner import REPOSITORY, Runner, command, git
 from support.seeds import edit, product_flake, write_project
@@ -76,6 +79,30 @@ def test_a_machine_without_nix_builds_with_no_network(runner: Runner) -> None:
     assert built.returncode == 0, built.stderr
     assert "building '/nix/store/" in built.stderr
     assert "Hello, World!" in built.stdout
+
+
+def test_what_evaluating_writes_comes_with_the_seed(runner: Runner, tmp_path: Path) -> None:
+    need_fuse()
+    image = {"image": "owner/recorded"}
+    inputs = {"registry_token": "t", "signing": "none", "prove": "false", "record": "nix build"}
+    check(runner.run(".", inputs | image))
+    changed = other(runner, tmp_path / "project")
+    edit(changed.project, "libgreet/greet.c", '"%s, %s!"', '"%s + %s!"')
+    machine = changed.fresh()
+    used = machine.run("use", image)
+    assert check(used)["exact"] == "true"
+    # Of Nix's own making is only what the changed source gave another name.
+    dated = "SELECT count(*) FROM ValidPaths WHERE path LIKE '%.drv' AND registrationTime"
+    with closing(sqlite3.connect(machine.root / "nix/var/nix/db/db.sqlite")) as database:
+        ours, theirs = (
+            database.execute(f"{dated} {which} 1").fetchone()[0] for which in ("=", ">")
+        )
+    assert ours > 5 * theirs > 0
+    check_all = "nix-store --verify --check-contents 2>&1"
+    assert "error" not in machine.shell(used, check_all).stdout
+    built = machine.shell(used, _BUILD, prefix=_NO_NETWORK)
+    assert built.returncode == 0, built.stderr
+    assert "Hello + World!" in built.stdout
 
 
 def test_its_page_splits_the_time_to_the_first_build(runner: Runner) -> None:

@@ -18,7 +18,7 @@ from nix_seed.formats.oci.manifest import Manifest, MediaType
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.image.push import push
 from nix_seed.registry.open import Stores, fetch
-from nix_seed.use.mount.seed import keep_prefetch, open_mountable
+from nix_seed.use.mount.seed import keep_hint, open_mountable
 from support import built
 from support.distribution import nix_env
 from support.engines import need
@@ -207,7 +207,7 @@ def test_a_list_that_is_none_or_anyones_costs_bytes_alone(scene: Scene, tmp_path
     source = Stores().open(scene.reference)
     root = fetch(source, scene.reference)
     seed = open_mountable("x", root, source)
-    keep_prefetch(source, seed, [(0, 1)])
+    keep_hint(source, seed, [(0, 1)], {})
     for text in ("garbage", "999:999;0:0-5"):
         manifest = Manifest.parse(
             source.get_manifest(f"sha256-{root.descriptor.digest.hex}.prefetch").body,  # type: ignore[union-attr]
@@ -222,4 +222,4 @@ def test_a_list_that_is_none_or_anyones_costs_bytes_alone(scene: Scene, tmp_path
         done = scene.run(tmp_path / f"c{len(text)}", "--", "bash", "-c", f"{READ}; echo done")
         assert done.stdout == "done\n"
         assert "not mounted" not in done.stderr
-        keep_prefetch(source, seed, [(0, 1)])
+        keep_hint(source, seed, [(0, 1)], {})

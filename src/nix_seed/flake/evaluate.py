@@ -118,6 +118,24 @@ def made_of_manifests(nix: Nix, evaluation: Evaluation) -> tuple[StorePath, ...]
     return tuple(path for path in found if path not in recipe.wanted)
 
 
+def read_written(nix: Nix, evaluation: Evaluation) -> dict[str, bytes]:
+    """Return, by name, the derivations that *evaluation* wrote, and small files that these name.
+
+    Files of the project's own are not among them.
+    """
+    own, found = OwnSource(evaluation.flake.source, nix.root), {}
+    for path in nix.requisites(_derivations(evaluation.ownership.outline.project)):
+        place = nix.at(path)
+        if place.is_symlink() or not place.is_file() or place.stat().st_size > _SMALL:
+            continue
+        if path.name.endswith(".drv") or not own(path):
+            found[path.base_name] = place.read_bytes()
+    return found
+
+
+_SMALL = 1 << 20  # bytes
+
+
 def _derivations(project: Project) -> frozenset[StorePath]:
     return frozenset(
         StorePath.parse(path)

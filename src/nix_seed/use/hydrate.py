@@ -35,9 +35,17 @@ from nix_seed.registry.store import Fetched, ImageStore
 from nix_seed.use.hydrate_layer import LayerTask, Target, Workers, workers
 from nix_seed.use.mount.owed import state_directory
 from nix_seed.use.rules.subset import FIRST_TIERS, INPUT_TIERS, paths_of_tiers
-from nix_seed.use.store import PARTIAL, locked_store, register_paths, uncollected, valid_paths
+from nix_seed.use.store import (
+    PARTIAL,
+    add_new_files,
+    locked_store,
+    register_paths,
+    uncollected,
+    valid_paths,
+)
 
 if TYPE_CHECKING:
+    from nix_seed.formats.nix.addressed import AddressedFile
     from nix_seed.use.mount.seed import MountableSeed
     from nix_seed.use.rules.tree import StoreTree
 
@@ -345,9 +353,10 @@ class _Run:
                     for name in left & {path.base_name for path in missing}:
                         remove(name, store)
                 tell(Stage("mount", f"mounting {len(missing)} store paths"))
+                files = add_new_files(self._root, mountable.written, wanted)
                 mount_store(StoreMount(self._root, mountable, missing, self._source, keep))
                 self._shown = StoreTree([layer.contents for layer in mountable.layers], None)
-                self._register(missing)
+                self._register(missing, files)
         self.added |= missing
 
     def result(self, image: Digest, total: float) -> Hydrated:
@@ -393,11 +402,13 @@ class _Run:
             done = LayerHydrated(task.layer.digest, tier, len(task.wanted), spent.fetched)
             tell(done)
 
-    def _register(self, missing: Collection[StorePath]) -> None:
+    def _register(
+        self, missing: Collection[StorePath], files: Sequence[AddressedFile] = ()
+    ) -> None:
         tell(Stage("register", f"registering {plural(len(missing), 'store path')}"))
         start = time.perf_counter()
         infos = [self._seed.spec.registrable(path) for path in sorted(missing)]
-        register_paths(self._root, infos, self.nix_at_hand)
+        register_paths(self._root, infos, self.nix_at_hand, files)
         spent = time.perf_counter() - start
         self.seconds = replace(self.seconds, register=self.seconds.register + spent)
 

@@ -4,14 +4,16 @@ import contextlib
 import tempfile
 from pathlib import Path
 
-from nix_seed.core.errors import CouldNotCheck
+from nix_seed.core.errors import CouldNotCheck, NixSeedError
 from nix_seed.core.events import Stage, tell
+from nix_seed.flake.evaluate import evaluate_flake, read_written
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.registry.layout import Image
 from nix_seed.registry.open import Stores, fetch
+from nix_seed.registry.store import ImageStore
 from nix_seed.use.engines.mounted import Mounted, mounted_engine
-from nix_seed.use.mount.seed import keep_prefetch
+from nix_seed.use.mount.seed import keep_hint
 from nix_seed.use.run import Command, run
 from nix_seed.use.sandboxed import inside
 
@@ -23,6 +25,22 @@ def start_nix(engine: Mounted, image: Image) -> None:
     """
     with inside(engine, image) as work:
         work.run(("/bin/sh", "-c", "exec nix --version >/dev/null 2>&1"), None)
+
+
+def keep_recorded(
+    store: ImageStore, engine: Mounted, nix: Nix, flake: str, attr: str | None = None
+) -> str:
+    """Put beside an image what a command read, and what evaluating *flake* writes; return the tag.
+
+    The command itself evaluates less than what tells whether a seed fits.
+    """
+    files: dict[str, bytes] = {}
+    if nix.is_at_hand():
+        system = engine.seed.seed.spec.system
+        # Whatever is wrong with the flake, the list is as good without.
+        with contextlib.suppress(NixSeedError):
+            files = read_written(nix, evaluate_flake(nix, flake, attr=attr, system=system))
+    return keep_hint(store, engine.seed, tuple(engine.frames.touched), files)
 
 
 def record_reads(stores: Stores, reference: Reference, command: Command, *, cache: Path) -> str:
@@ -49,4 +67,4 @@ def record_reads(stores: Stores, reference: Reference, command: Command, *, cach
                 f"{words} failed inside {reference}, with exit code {done.exit_code}",
                 hint="name a command that builds in the seed, with no network",
             )
-        return keep_prefetch(store, engine.seed, tuple(engine.frames.touched))
+        return keep_recorded(store, engine, Nix(), str(command.source), command.attr)

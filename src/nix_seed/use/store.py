@@ -16,19 +16,21 @@ import contextlib
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, foreign
 from nix_seed.core.files import explained, locked, open_lock, open_regular
 from nix_seed.flake.nix import Nix
+from nix_seed.formats.nix.addressed import AddressedFile
 from nix_seed.formats.nix.database import DATABASE, SCHEMA_VERSION, build_database, read_valid_paths
 from nix_seed.formats.nix.nar import NarHasher, strip_case_hack
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.image.read.safe_root import Descent, remove, write_all
+from nix_seed.image.read.safe_root import Descent, open_directory, remove, write_all
 from nix_seed.image.read.stream import TarPieces
 from nix_seed.image.read.tar import Entry, EntryKind
 from nix_seed.use.mount.owed import read_owed
+from nix_seed.use.rules.written import prove_written
 
 PARTIAL = b".seed-"
 """What the names of unfinished paths in the store begin with."""
@@ -219,10 +221,44 @@ def valid_paths(root: Path) -> frozenset[StorePath]:
     return frozenset(map(StorePath.parse, found)) - lacking
 
 
-def register_paths(root: Path, infos: Sequence[PathInfo], nix: Callable[[], Nix]) -> None:
+def add_new_files(
+    root: Path, files: Mapping[str, bytes], paths: Collection[StorePath]
+) -> tuple[AddressedFile, ...]:
+    """Put those of *files* that their names prove into a store that has no database yet.
+
+    They may refer to one another, and to the *paths* that it is to have. Return them, to be
+    registered; none where there is a database.
+    """
+    if _database(root).exists():
+        return ()
+    proved = prove_written(files, paths)
+    store = open_directory(root / "nix/store")
+    try:
+        for file in proved:
+            name = file.info.path.base_name
+            remove(name, store)  # what a killed run left, whole or not
+            fd = os.open(name, _CREATE, dir_fd=store)
+            try:
+                write_all(fd, file.data)
+                os.fchmod(fd, 0o555 if file.executable else 0o444)
+                os.utime(fd, _TIME)
+            finally:
+                os.close(fd)
+    finally:
+        os.close(store)
+    return proved
+
+
+def register_paths(
+    root: Path,
+    infos: Sequence[PathInfo],
+    nix: Callable[[], Nix],
+    files: Sequence[AddressedFile] = (),
+) -> None:
     """Make *infos* valid below *root*: they lie there, verified, and all they refer to is valid.
 
-    *nix* gives the Nix that does it, and is asked only where there is a database already.
+    *nix* gives the Nix that does it, and is asked only where there is a database already. *files*
+    are for a new database alone.
     """
     if not infos:
         return
@@ -233,7 +269,7 @@ def register_paths(root: Path, infos: Sequence[PathInfo], nix: Callable[[], Nix]
             path = _database(root)
             partial = path.with_name(".db.sqlite.partial")
             with open_regular(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
-                file.write(build_database(infos))
+                file.write(build_database(infos, files))
                 file.flush()
                 os.fsync(file.fileno())
             partial.rename(path)

@@ -172,10 +172,10 @@ def _run_mounted(
     cache, digest = shared.unpacking_cache(), root.descriptor.digest
     if (cache / "roots" / f"sha256-{digest.hex}").is_dir():
         return None  # unpacked already
+    from nix_seed.flake.nix import Nix
     from nix_seed.use.engines.mounted import mounted_engine
     from nix_seed.use.mount.linux import NotMountable
-    from nix_seed.use.mount.seed import keep_prefetch
-    from nix_seed.use.record import start_nix
+    from nix_seed.use.record import keep_recorded, start_nix
 
     try:
         with mounted_engine(cache, root, source, str(reference.at(digest))) as (image, engine):
@@ -183,7 +183,13 @@ def _run_mounted(
                 start_nix(engine, image)
             result = run_in(image, engine)
             if options["record"] and result.exit_code == 0:
-                tag = keep_prefetch(source, engine.seed, tuple(engine.frames.touched))
+                tag = keep_recorded(
+                    source,
+                    engine,
+                    Nix(store=options["store"]),
+                    str(options["src"]),
+                    options["attr"],
+                )
                 say(f"what the command read is listed beside the image: {tag}", err=True)
             if options["complete"]:
                 engine.complete()

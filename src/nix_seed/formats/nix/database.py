@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import InputError
 from nix_seed.core.values import dataclass
+from nix_seed.formats.nix.addressed import AddressedFile
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 
 if TYPE_CHECKING:
@@ -211,13 +212,13 @@ _VERSION_VALID_FOR: Final = slice(92, 96)
 _WRITER: Final = slice(96, 100)
 
 
-def build_database(infos: Iterable[PathInfo]) -> bytes:
-    """Return the database in which exactly *infos* are valid, in any order given.
+def build_database(infos: Iterable[PathInfo], files: Sequence[AddressedFile] = ()) -> bytes:
+    """Return the database in which exactly *infos* and *files* are valid, in any order given.
 
     Raises ``InputError`` for a path given twice, and for a reference that is not among them: a
     store must be closed.
     """
-    ordered = sorted(infos, key=lambda info: info.path)
+    ordered = sorted([*infos, *(file.info for file in files)], key=lambda info: info.path)
     ids = {info.path: number for number, info in enumerate(ordered, 1)}
     if len(ids) != len(ordered):
         raise InputError("a store path is given twice for one database")
@@ -225,14 +226,17 @@ def build_database(infos: Iterable[PathInfo]) -> bytes:
 
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
-        _write(connection, ordered, ids)
+        _write(connection, ordered, ids, files)
         return _normalised(connection.serialize())
     finally:
         connection.close()
 
 
 def _write(
-    connection: sqlite3.Connection, infos: Sequence[PathInfo], ids: dict[StorePath, int]
+    connection: sqlite3.Connection,
+    infos: Sequence[PathInfo],
+    ids: dict[StorePath, int],
+    files: Sequence[AddressedFile],
 ) -> None:
     connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
     connection.execute("PRAGMA encoding = 'UTF-8'")
@@ -253,6 +257,21 @@ def _write(
         ),
     )
     connection.executemany("INSERT INTO Refs VALUES (?, ?)", _references(infos, ids))
+    connection.executemany(
+        "UPDATE ValidPaths SET ca = ? WHERE id = ?",
+        ((file.address, ids[file.info.path]) for file in files),
+    )
+    # As Nix itself does for each derivation it writes.
+    connection.executemany(
+        "INSERT INTO DerivationOutputs VALUES (?, ?, ?)",
+        (
+            (ids[file.info.path], name, str(output.path))
+            for file in files
+            if file.derivation is not None
+            for name, output in sorted(file.derivation.outputs.items())
+            if output.path is not None
+        ),
+    )
     connection.execute("COMMIT")
     connection.execute("VACUUM")
 

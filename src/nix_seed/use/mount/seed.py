@@ -8,9 +8,9 @@ manifest and spec before anything is mounted.
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field
 
-from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError
 from nix_seed.core.values import dataclass
@@ -21,20 +21,22 @@ from nix_seed.image.rules.contents import parse_contents
 from nix_seed.registry.store import Fetched, ImageStore, put_bytes
 from nix_seed.use.mount.frame_file import MountedLayer
 from nix_seed.use.mount.linux import NotMountable
-from nix_seed.use.rules import prefetch
+from nix_seed.use.rules import prefetch, written
 
 
 @dataclass(frozen=True, slots=True)
 class MountableSeed:
     """What is needed to mount a seed; *first* is what an earlier build read of it.
 
-    Its registry answered within *round_trip* seconds.
+    That build *written* into its store what evaluating writes, by names that prove it. Its registry
+    answered within *round_trip* seconds.
     """
 
     seed: RemoteSeed
     image: Digest
     layers: tuple[MountedLayer, ...]
     first: prefetch.Frames
+    written: Mapping[str, bytes] = field(default_factory=dict)
     round_trip: float = 0.0
 
 
@@ -50,11 +52,8 @@ def open_mountable(
     gzip, or in a registry that gives no parts of blobs. ``CheckedFalse`` where its parts disagree.
     """
     manifest = Manifest.parse(root.body, name)
-    hint: list[prefetch.Frames] = []
-    asking = threading.Thread(
-        target=lambda: hint.append(_find_prefetch(source, root.descriptor.digest)), daemon=True
-    )
-    asking.start()
+    hint = _Hint(source, root.descriptor.digest)
+    hint.start()
     # Side by side: each of these is a round trip.
     ranges: list[bool] = []
     took: list[float] = []
@@ -73,9 +72,8 @@ def open_mountable(
     probing.join()
     if ranges != [True]:
         raise NotMountable(f"{source} gives no parts of blobs")
-    asking.join()
-    first = hint[0] if hint else ()
-    return MountableSeed(seed, root.descriptor.digest, layers, first, took[0])
+    hint.join()
+    return MountableSeed(seed, root.descriptor.digest, layers, hint.frames, hint.written, took[0])
 
 
 def mounted_layers(seed: RemoteSeed) -> tuple[MountedLayer, ...]:
@@ -98,12 +96,22 @@ def mounted_layers(seed: RemoteSeed) -> tuple[MountedLayer, ...]:
     return tuple(map(MountedLayer, seed.manifest.layers, tables))
 
 
-def keep_prefetch(store: ImageStore, seed: MountableSeed, read: Sequence[tuple[int, int]]) -> str:
-    """Put what a build has *read* beside the image, after what is listed there; return the tag."""
-    nothing = put_bytes(store, MediaType.EMPTY, EMPTY)
+def keep_hint(
+    store: ImageStore,
+    seed: MountableSeed,
+    read: Sequence[tuple[int, int]],
+    files: Mapping[str, bytes],
+) -> str:
+    """Put beside the image what a build has *read*, after what is listed there; return the tag.
+
+    So with what it wrote, of which those *files* are sent that make what the image holds.
+    """
+    nothing, held = put_bytes(store, MediaType.EMPTY, EMPTY), seed.seed.spec.paths
+    proved = written.prove_written({**seed.written, **files}, held)
+    data = written.dump_written(written.choose_sent(proved, held))
     manifest = Manifest(
         config=nothing,
-        layers=(nothing,),
+        layers=(put_bytes(store, written.MEDIA_TYPE, data) if data else nothing,),
         annotations={prefetch.ANNOTATION: prefetch.dump_prefetch((*seed.first, *read))},
         artifact_type=prefetch.ARTIFACT_TYPE,
     )
@@ -112,16 +120,26 @@ def keep_prefetch(store: ImageStore, seed: MountableSeed, read: Sequence[tuple[i
     return tag
 
 
-def _find_prefetch(source: ImageStore, image: Digest) -> prefetch.Frames:
-    with contextlib.suppress(NixSeedError):
-        found = source.get_manifest(_tag(image))
-        if found is not None:
-            value = canonical_json.loads(found.body, label="a prefetch list")
-            if isinstance(value, dict) and isinstance(value.get("annotations"), dict):
-                return prefetch.parse_prefetch(
-                    str(value["annotations"].get(prefetch.ANNOTATION, ""))
-                )
-    return ()
+class _Hint(threading.Thread):
+    """Asks for what lies beside an image and proves nothing: without any of it, all goes on."""
+
+    def __init__(self, source: ImageStore, image: Digest) -> None:
+        super().__init__(daemon=True)
+        self._source, self._image = source, image
+        self.frames: prefetch.Frames = ()
+        self.written: Mapping[str, bytes] = {}
+
+    def run(self) -> None:
+        """Fill *frames* and *written*."""
+        with contextlib.suppress(NixSeedError):
+            found = self._source.get_manifest(_tag(self._image))
+            if found is None:
+                return
+            manifest = Manifest.parse(found.body, "a prefetch list")
+            self.frames = prefetch.parse_prefetch(manifest.annotations.get(prefetch.ANNOTATION, ""))
+            for blob in manifest.layers:
+                if blob.media_type == written.MEDIA_TYPE and blob.size <= written.LARGEST:
+                    self.written = written.parse_written(b"".join(self._source.open_blob(blob)))
 
 
 def _tag(image: Digest) -> str:
