@@ -353,9 +353,10 @@ class _Run:
                     for name in left & {path.base_name for path in missing}:
                         remove(name, store)
                 tell(Stage("mount", f"mounting {len(missing)} store paths"))
-                files = add_new_files(self._root, mountable.written, wanted)
                 mount_store(StoreMount(self._root, mountable, missing, self._source, keep))
                 self._shown = StoreTree([layer.contents for layer in mountable.layers], None)
+                # While the first frames arrive.
+                files = add_new_files(self._root, mountable.written, wanted)
                 self._register(missing, files)
         self.added |= missing
 

@@ -29,6 +29,9 @@ from nix_seed.use.rules.tree import Piece
 _ASKED: Final = 512 << 10  # fetched at least, where something is waited for: a round trip's worth
 _SPAN: Final = 2 << 20  # fetched at most by one request
 _WINDOW: Final = 8 << 20  # bytes of a list within which neighbours are fetched together
+# The same where the registry is near: requests cost little, and what is needed first comes first.
+_NEAR_SPAN: Final = 1 << 20
+_NEAR_WINDOW: Final = 2 << 20
 _GAP: Final = 128 << 10  # bytes between two frames that cost less than a request of their own
 _LIMIT: Final = 40.0  # seconds until a read fails; once a network has failed for so long, at once
 _REST: Final = 5.0  # seconds in which nothing is tried again after the network failed
@@ -108,7 +111,8 @@ class FrameStore:
         will be read next is unknown. What failed is tried again, for some minutes where the network
         is at fault, else a number of times in a row.
         """
-        listed, spans = self._spans_of(first), self._all_spans()
+        near = round_trip < _FAR
+        listed, spans = self._spans_of(first, near=near), self._all_spans()
         polite_until = time.monotonic() + (_POLITE if first else 0.0)
         lock = threading.Lock()
 
@@ -134,7 +138,7 @@ class FrameStore:
                     found = self._fill(span, decode=soon is not None)
                     failures = failures if found is None else 0 if found else failures + 1
 
-        for number in range(_CONNECTIONS if round_trip < _FAR else 2 * _CONNECTIONS):
+        for number in range(_CONNECTIONS if near else 2 * _CONNECTIONS):
             stays = number == 0 or not first
             thread = threading.Thread(target=fill, args=(stays,), name="fill", daemon=True)
             thread.start()
@@ -376,36 +380,41 @@ class FrameStore:
             self._frames.write((position, number), frame, demanded=demanded)
             self._give_free(((position, number),))
 
-    def _spans_of(self, wanted: Sequence[Wanted]) -> Iterator[tuple[int, range]]:
+    def _spans_of(self, wanted: Sequence[Wanted], *, near: bool) -> Iterator[tuple[int, range]]:
         """Join listed frames that lie near one another, and are needed at about the same time."""
-        near: dict[int, list[int]] = {}
+        window, most = (_NEAR_WINDOW, _NEAR_SPAN) if near else (_WINDOW, _SPAN)
+        by_layer: dict[int, list[int]] = {}
         size = 0
         for position, number in dict.fromkeys(wanted):
             if 0 <= position < len(self._layers) and (
                 0 <= number < len(self._layers[position].contents.frames)
             ):
-                near.setdefault(position, []).append(number)
+                by_layer.setdefault(position, []).append(number)
                 size += self._layers[position].contents.frames[number].compressed
-            if size >= _WINDOW:
-                yield from self._each_joined(near)
-                near, size = {}, 0
-        yield from self._each_joined(near)
+            if size >= window:
+                yield from self._each_joined(by_layer, most)
+                by_layer, size = {}, 0
+        yield from self._each_joined(by_layer, most)
 
-    def _each_joined(self, near: Mapping[int, Sequence[int]]) -> Iterator[tuple[int, range]]:
-        for position, numbers in near.items():
-            yield from self._joined(position, sorted(numbers))
+    def _each_joined(
+        self, by_layer: Mapping[int, Sequence[int]], most: int
+    ) -> Iterator[tuple[int, range]]:
+        for position, numbers in by_layer.items():
+            yield from self._joined(position, sorted(numbers), most)
 
     def _all_spans(self) -> Iterator[tuple[int, range]]:
         for position, layer in enumerate(self._layers):
             yield from self._joined(position, range(len(layer.contents.frames)))
 
-    def _joined(self, position: int, numbers: Sequence[int]) -> Iterator[tuple[int, range]]:
+    def _joined(
+        self, position: int, numbers: Sequence[int], most: int = _SPAN
+    ) -> Iterator[tuple[int, range]]:
         places = self._layers[position].contents.places
         first = last = -1
         for number in numbers:
             if first >= 0 and (
                 places[number] - places[last + 1] > _GAP
-                or places[number + 1] - places[first] > _SPAN
+                or places[number + 1] - places[first] > most
             ):
                 yield position, range(first, last + 1)
                 first = -1
