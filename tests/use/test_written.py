@@ -58,6 +58,14 @@ def test_what_is_proved_and_closed_is_kept() -> None:
     }
 
 
+def test_a_chain_that_begins_with_a_lie_is_left_out_at_once() -> None:
+    chain = [a_derivation("d0", f"{'1' * 32}-absent")]
+    for number in range(1, 3000):
+        chain.append(a_derivation(f"d{number}", chain[-1][0]))
+    assert prove_written(dict(reversed(chain)), ()) == ()
+    assert len(prove_written(dict(chain), {StorePath(f"{'1' * 32}-absent")})) == 3000
+
+
 def test_only_what_makes_the_image_is_sent() -> None:
     script, secret = a_text("script", b"echo"), a_text("secret", b"mine")
     lib = a_derivation("lib", script[0])
@@ -91,6 +99,7 @@ def packed(value: object) -> bytes:
 @pytest.mark.parametrize(
     "data",
     [
+        packed({str(number): b"" for number in range(50_001)}),
         *(b"", b"garbage", packed([]), packed({"a": "text"}), packed({1: b""}), packed({})[:-1]),
         # It claims a terabyte.
         b"\x28\xb5\x2f\xfd\xe0" + (1 << 40).to_bytes(8, "little") + b"\x01\x00\x00",

@@ -20,6 +20,7 @@ LARGEST: Final = 2 << 20
 """Bytes of a hint at most: on a slow line, more would take longer than writing does."""
 
 _LARGEST_PLAIN: Final = 64 << 20
+_MOST: Final = 50_000  # files
 _LEVEL: Final = 12
 _DECODER: Final = msgspec.msgpack.Decoder(dict[str, bytes])
 
@@ -29,7 +30,8 @@ def dump_written(files: Iterable[AddressedFile]) -> bytes:
     named = sorted((file.info.path.base_name, file.data) for file in files)
     plain = msgspec.msgpack.encode(dict(named))
     data = zstandard.ZstdCompressor(level=_LEVEL).compress(plain)
-    return data if len(plain) <= _LARGEST_PLAIN and len(data) <= LARGEST else b""
+    fits = len(named) <= _MOST and len(plain) <= _LARGEST_PLAIN and len(data) <= LARGEST
+    return data if fits else b""
 
 
 def parse_written(data: bytes) -> dict[str, bytes]:
@@ -38,9 +40,12 @@ def parse_written(data: bytes) -> dict[str, bytes]:
         # Decoding takes at once the memory that a frame claims to need.
         if not 0 <= zstandard.frame_content_size(data) <= _LARGEST_PLAIN:
             raise InputError("a hint of what evaluating writes is larger than any")
-        return _DECODER.decode(zstandard.ZstdDecompressor().decompress(data))
+        files = _DECODER.decode(zstandard.ZstdDecompressor().decompress(data))
     except (zstandard.ZstdError, msgspec.DecodeError, ValueError) as error:
         raise InputError(f"a hint of what evaluating writes cannot be read: {error}") from error
+    if len(files) > _MOST:
+        raise InputError("a hint of what evaluating writes names more files than any")
+    return files
 
 
 def prove_written(
@@ -58,13 +63,18 @@ def prove_written(
             continue
         if file.info.path not in valid:
             proved[file.info.path] = file
-    while lacking := [
-        path
-        for path, file in proved.items()
-        if any(each not in proved and each not in valid for each in file.info.references)
-    ]:
-        for path in lacking:
-            del proved[path]
+    referrers: dict[StorePath, list[StorePath]] = {}
+    lacking: list[StorePath] = []
+    for path, file in proved.items():
+        for each in file.info.references:
+            if each in proved:
+                referrers.setdefault(each, []).append(path)
+            elif each not in valid:
+                lacking.append(path)
+    while lacking:
+        path = lacking.pop()
+        if proved.pop(path, None) is not None:
+            lacking += referrers.get(path, ())
     return tuple(proved.values())
 
 
