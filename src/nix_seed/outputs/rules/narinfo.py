@@ -10,8 +10,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from nix_seed.core.declared import to_base64
-from nix_seed.core.digests import Digest, encode_nix32
+from nix_seed.core.digests import Digest, encode_nix32, to_base64
 from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.store_path import HASH_PART, STORE_DIR, PathInfo, StorePath, fingerprint
 
