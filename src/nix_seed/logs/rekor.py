@@ -22,7 +22,7 @@ from nix_seed.formats.tlog.merkle import WIDTH, Proof, check_inclusion, leaf_has
 from nix_seed.formats.tlog.note import SignedCheckpoint
 from nix_seed.logs.log import Entry, OneLog, TileReader, TileSource
 from nix_seed.logs.rules.entry import TrustedLog, logged_signature
-from nix_seed.registry.errors import Patience, Unreachable, retryable
+from nix_seed.registry.errors import Patience, Unreachable, asked_to_wait, retryable
 from nix_seed.registry.http import Transport
 from nix_seed.registry.rules.http import parse_url
 
@@ -98,7 +98,7 @@ class LogHttp:
             raise Unreachable(
                 f"{doing}: the log answered {answer.status}{words}",
                 hint="this is the log's trouble; try again later",
-                retry_after=answer.headers.get("Retry-After"),
+                retry_after=asked_to_wait(answer.headers),
             )
         found = answer.read(LARGEST_ANSWER)
         if found is None:

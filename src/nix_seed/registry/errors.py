@@ -49,7 +49,7 @@ _SHORTEST_SECRET = 6
 
 
 class Unreachable(CouldNotCheck):
-    """The registry gave no usable answer; ``retry_after`` is what it asked us to wait, if it did.
+    """The registry gave no usable answer; ``retry_after`` are the seconds it asked to wait, if any.
 
     ``not_done`` says the request was certainly not carried out, so that repeating it is safe;
     ``given_up`` that it was repeated until patience ended.
@@ -60,7 +60,7 @@ class Unreachable(CouldNotCheck):
         message: str,
         *,
         hint: str | None = None,
-        retry_after: str | None = None,
+        retry_after: float | None = None,
         not_done: bool = False,
     ) -> None:
         super().__init__(message, hint=hint)
@@ -113,7 +113,7 @@ def failure(
             hint="it limits what strangers may ask; log in, or try again later"
             if limited
             else "this is the registry's trouble; try again later",
-            retry_after=headers.get("Retry-After"),
+            retry_after=asked_to_wait(headers),
             not_done=status in _NOT_DONE,
         )
     # What limits a request, or asks for a password, says what it wants by its status.
@@ -196,9 +196,30 @@ def _how_to_log_in(identity: str) -> str:
 T = TypeVar("T")
 
 
+def asked_to_wait(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that ``Retry-After`` names (RFC 9110, 10.2.3), itself or by a date.
+
+    A date is of the server's clock, which is told beside it. This machine's may be wrong.
+    """
+    text = (headers.get("Retry-After") or "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    until, now = _moment(text), _moment(headers.get("Date") or "")
+    return None if until is None else max(0.0, until - (time.time() if now is None else now))
+
+
+def _moment(text: str) -> float | None:
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Limits in seconds, and the clock, the chance and the sleep they are measured with.
+    """Limits in seconds, and the chance, the sleep and the clock they are measured with.
 
     ``connect``: to open a connection, and for one that takes no more of what we send. ``stall``:
     for the next byte of an answer. ``settle``: for the answer to a finished upload, which some
@@ -215,18 +236,16 @@ class Patience:
     settle: float = 300.0
     sleep: Callable[[float], None] = time.sleep
     chance: Callable[[], float] = random.random
-    now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
 
-    def delay(self, attempt: int, retry_after: str | None = None) -> float | None:
+    def delay(self, attempt: int, asked: float | None = None) -> float | None:
         """Return how long to wait after failed *attempt* (0 is the first), None to give up.
 
-        Exponential with full jitter; a server's own ``Retry-After`` is never undercut.
+        Exponential with full jitter; what a server *asked* for is never undercut.
         """
         if attempt + 1 >= self.attempts:
             return None
         backoff: float = min(self.longest, self.base * 2**attempt) * self.chance()
-        asked = self._asked(retry_after)
         if asked is None:
             return backoff
         return None if asked > self.longest_asked else asked + backoff
@@ -250,17 +269,3 @@ class Patience:
                     raise
                 self.sleep(delay)
                 attempt += 1
-
-    def _asked(self, retry_after: str | None) -> float | None:
-        """Read ``Retry-After`` (RFC 9110, 10.2.3): seconds, or an HTTP date."""
-        if retry_after is None:
-            return None
-        from email.utils import parsedate_to_datetime
-
-        text = retry_after.strip()
-        if text.isascii() and text.isdigit():
-            return float(text)
-        try:
-            return max(0.0, parsedate_to_datetime(text).timestamp() - self.now())
-        except (ValueError, OverflowError, OSError):
-            return None
