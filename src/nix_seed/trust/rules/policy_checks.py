@@ -252,9 +252,9 @@ def check_policy(policy: Policy, root: Section, now: datetime) -> None:
         raise root.error("epoch must be 1 or more; each change of the policy raises it", "epoch")
     if policy.expires <= now:
         raise root.error(
-            f"the policy expired on {in_utc(policy.expires)}",
+            f"the policy expired on {in_utc(policy.expires)}, and it is {in_utc(now)} here",
             "expires",
-            "ask whoever publishes it for the next epoch",
+            "set this machine's clock if it is wrong; else ask its publisher for the next epoch",
         )
     if not policy.systems:
         raise root.error("the policy needs systems: those that make a release complete", "systems")
@@ -303,10 +303,11 @@ def check_counts(
             f"{builder.id} was revoked at {in_utc(builder.revoked_at)}",
             hint="what it says now counts for nothing; sign as another builder of the policy",
         )
-    if builder.not_before is not None and now < builder.not_before:
+    if (since := builder.not_before) is not None and now < since:
         raise InputError(
-            f"{builder.id} counts from {in_utc(builder.not_before)} on, and that is to come",
-            hint="attest after that, or change its notBefore in the policy",
+            f"{builder.id} counts from {in_utc(since)} on, and it is {in_utc(now)} here",
+            hint="set this machine's clock if it is wrong; else attest after that, or change its"
+            " notBefore in the policy",
         )
 
 
