@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.files import home
 from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType, Platform, platform_of
 from nix_seed.formats.oci.reference import LayoutReference, Reference
@@ -77,7 +78,7 @@ class Stores:
     @property
     def credentials(self) -> Keyring:
         """The keyring, or the user's own."""
-        return self.keyring or Keyring(dict(os.environ), Path.home())
+        return self.keyring or Keyring(dict(os.environ), home())
 
 
 def is_to_be_made(reference: AnyReference) -> bool:

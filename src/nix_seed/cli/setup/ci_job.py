@@ -20,6 +20,7 @@ from nix_seed.cli.trust.key import PASSPHRASE
 from nix_seed.cli.trust.options import why_stranger
 from nix_seed.core.errors import InputError, NixSeedError
 from nix_seed.core.events import Stage, listening
+from nix_seed.core.files import home
 from nix_seed.core.values import dataclass
 from nix_seed.flake.checkout import DEFAULT_POLICY, Login, find_line
 from nix_seed.flake.rules.nix_log import NixSaid, NixWork
@@ -116,7 +117,7 @@ class CiJob:
                 "NIX_SEED_REGISTRY_USERNAME": self.user,
                 "NIX_SEED_REGISTRY_PASSWORD": self.token,
             }
-        return Stores(Keyring(environ, Path.home()), ca_file=self.options["ca_file"] or None)
+        return Stores(Keyring(environ, home()), ca_file=self.options["ca_file"] or None)
 
     @property
     def token(self) -> str:

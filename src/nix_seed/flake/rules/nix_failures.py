@@ -70,6 +70,7 @@ _HINTS = {
     "executing 'git'": "Nix reads checkouts by git: apt-get install git",
     "cannot get cwd": "the directory you are in was deleted: cd to another",
     "Read-only file system": _PLACE,
+    "cannot determine user's home directory": _PLACE,
     "No space left on device": "make room where Nix keeps its store, or what TMPDIR names: df -h",
     "publickey": "let Git's own ssh read that repository: ssh -T git@HOST says whether it may",
     "could not read Username": "let Git read that repository: git ls-remote URL must not ask",
