@@ -18,6 +18,7 @@ from nix_seed.cli.setup.ci import command
 from nix_seed.cli.setup.ci_machine import KEPT_FROM_CHILDREN
 from nix_seed.setup.init import render_github
 from support.goprograms import installed
+from support.pythons import OTHERS
 from support.steps import ROOT, load, parse
 
 ACTIONS = ["action.yml", "use/action.yml", "use/served/action.yml", "promote/action.yml"]
@@ -292,3 +293,17 @@ def test_scripts_are_plain_posix(name: str) -> None:
     path = ROOT / name
     assert path.stat().st_mode & 0o111
     check("dash", "-n", path)
+
+
+def test_a_file_is_made_for_each_python_that_the_launcher_takes() -> None:
+    taken = r"\(3, (\d+)\) <= sys\.version_info < \(3, (\d+)\)"
+    found = {
+        match
+        for name in ("nix-seed", "launch.py")
+        for match in re.findall(taken, (ROOT / "bin" / name).read_text())
+    }
+    [(least, beyond)] = found
+    minors = range(int(least), int(beyond))
+    release = (ROOT / ".github/workflows/release.yml").read_text()
+    assert f"for minor in {' '.join(map(str, minors))}; do" in release
+    assert {f"3.{minor}" for minor in minors} == {"3.11", *OTHERS}
