@@ -166,7 +166,11 @@ def _problem(
                     "a seed is for packages, apps, checks, devShells and formatter: name there"
                     f" what overlays or legacyPackages have: packages.{system}.NAME = pkgs.NAME;"
                 )
-            if answer["asked"] and not answer["systems"]:
+            if answer["misplaced"] and not answer["systems"]:
+                name = answer["misplaced"][0]
+                right = f"{name.partition('.')[0]}.{system}.{name.partition('.')[2]}"
+                hint = f"{name} is for no system: call it {right} in flake.nix"
+            elif answer["asked"] and not answer["systems"]:
                 included = f'mkSeed {{ include = [ "{answer["asked"][0]}" ]; … }}'
                 hint = (
                     f"it has {shortened(answer['asked'], 3)}, which a seed is for if include names"
