@@ -6,6 +6,7 @@ Everything here runs the real command on real flakes, stores and disks.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -107,6 +108,56 @@ def test_all_outputs_that_do_not_evaluate_are_named_at_once(
     ran = nix_seed("build", where, "-o", output, cache=cache)
     left_out = 'exclude = [ "checks.late" "devShells" "formatter" "packages.bad" "packages.worse" ]'
     refused(ran, 4, "for no system", left_out, output=output)
+
+
+def test_outputs_that_have_no_names_are_named_by_their_kind(
+    distribution: Path, tmp_path: Path, cache: Path, output: Path
+) -> None:
+    outputs = 'checks.${system}.good = pkgs.bash; packages.${system} = throw "none";'
+    where = write_project(tmp_path / "nameless", distribution, outputs)
+    ran = nix_seed("build", where, "-o", output, cache=cache)
+    refused(ran, 4, "none", 'exclude = [ "packages" ]', output=output)
+
+
+def test_what_nothing_can_be_left_out_of_is_the_flakes_to_mend(
+    distribution: Path, tmp_path: Path, cache: Path, output: Path
+) -> None:
+    outputs = 'packages.${system} = abort "none";'
+    where = write_project(tmp_path / "aborting", distribution, outputs)
+    ran = nix_seed("build", where, "-o", output, cache=cache)
+    refused(ran, 4, "none", "mend that in the flake", output=output)
+
+
+@pytest.mark.parametrize("packages", ["{ default = pkgs.bash; }", "_: { }"])
+def test_outputs_for_no_system_are_told_where_they_belong(
+    packages: str, distribution: Path, tmp_path: Path, cache: Path, output: Path
+) -> None:
+    where = write_project(tmp_path / "nowhere", distribution, f"packages = {packages};")
+    ran = nix_seed("build", where, "-o", output, cache=cache)
+    told = "a seed is for packages, apps, checks, devShells and formatter"
+    if "default" in packages:
+        told = "packages.default is for no system: call it packages.x86_64-linux.default"
+    refused(ran, 2, "has no outputs for x86_64-linux", told, output=output)
+
+
+@pytest.mark.parametrize("text", ["{ }", "<<<<<<< HEAD\n{ }\n=======\n{ }\n>>>>>>> other\n"])
+def test_a_lock_file_that_a_merge_left_is_told_apart_from_a_newer_one(
+    text: str, tmp_path: Path, cache: Path, output: Path
+) -> None:
+    (tmp_path / "flake.nix").write_text("{ outputs = _: { }; }\n")
+    (tmp_path / "flake.lock").write_text(text)
+    ran = nix_seed("build", tmp_path, "-o", output, cache=cache)
+    refused(ran, 4, "reading the flake", "as a merge may leave it", output=output)
+
+
+def test_an_input_that_is_another_than_was_locked(
+    distribution: Path, tmp_path: Path, cache: Path, output: Path
+) -> None:
+    where = write_project(tmp_path / "moved", distribution, "packages.${system}.a = pkgs.bash;")
+    lock = where / "flake.lock"
+    lock.write_text(re.sub(r"sha256-.{9}", "sha256-AAAAAAAAA", lock.read_text()))
+    ran = nix_seed("build", where, "-o", output, cache=cache)
+    refused(ran, 4, "not what flake.lock says any more", "nix flake update INPUT", output=output)
 
 
 def test_an_unknown_attribute_is_answered_with_those_there_are(

@@ -9,7 +9,7 @@ FORBIDDEN = re.compile(r"allow-import-from-derivation|forbidden in (restricted|p
 TOO_OLD = re.compile(
     r"requires (Nix (>=|version)|an implementation of Nix)|unsupported Nix version"
     r"|is not a recognised command|unrecognised flag|unknown experimental feature"
-    r"|has unsupported version"
+    r"|has unsupported version [1-9]"
     r"|unexpected flake input attribute '(submodules|lfs)'"
     r"|attribute '[a-zA-Z]+' missing, at .*builtins|builtins\.\w+' missing"
 )
@@ -48,6 +48,15 @@ _SYSTEM = (
     "this machine builds nothing for that system: give Nix a remote builder for it (builders),"
     " or emulation (binfmt, and extra-platforms)"
 )
+_RELOCK = (
+    "flake.lock, or another file that is read as JSON, is not whole, as a merge may leave it:"
+    " git checkout REVISION -- flake.lock; or lock anew: nix flake lock"
+)
+_OTHER_INPUT = (
+    "an input is not what flake.lock says any more: give its address a revision,"
+    " and lock it anew: nix flake update INPUT"
+)
+_LINKED = "let flake.lock be a file, which every Nix takes: cp --remove-destination FILE flake.lock"
 _PLACE = "let HOME, and XDG_CACHE_HOME if you set it, name directories that Nix may write to"
 
 _HINTS = {
@@ -63,6 +72,9 @@ _HINTS = {
         " rename it, or use a newer Nix"
     ),
     **dict.fromkeys(("cannot be evaluated in pure", "in pure mode", "unlocked"), _LOCK),
+    **dict.fromkeys(("has unsupported version 0", "json.exception.parse_error"), _RELOCK),
+    "flake.lock' is a symlink": _LINKED,
+    **dict.fromkeys(("NAR hash mismatch in input", "mismatch in field 'narHash'"), _OTHER_INPUT),
     "is not tracked by Git": "Nix sees only what Git tracks: git add the file",
     "requires lock file changes": _LOCK,
     "cannot find flake 'flake:": _NAMED,
