@@ -128,6 +128,16 @@ def test_what_nothing_can_be_left_out_of_is_the_flakes_to_mend(
     refused(ran, 4, "none", "mend that in the flake", output=output)
 
 
+def test_what_a_pure_evaluation_does_not_read_is_told_how_to_come_along(
+    distribution: Path, tmp_path: Path, cache: Path, output: Path
+) -> None:
+    outputs = 'packages.${system}.host = pkgs.runCommand "host" { src = /etc/hosts; } "";'
+    where = write_project(tmp_path / "impure", distribution, outputs)
+    ran = nix_seed("build", where, "-o", output, cache=cache)
+    told = "make what is read there an input of the flake"
+    refused(ran, 4, "/etc", told, 'exclude = [ "packages.host" ]', output=output)
+
+
 @pytest.mark.parametrize("packages", ["{ default = pkgs.bash; }", "_: { }"])
 def test_outputs_for_no_system_are_told_where_they_belong(
     packages: str, distribution: Path, tmp_path: Path, cache: Path, output: Path

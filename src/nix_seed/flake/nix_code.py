@@ -50,9 +50,11 @@ def call_nix_half(
             return _evaluate(nix, _Call(code, function, url, arguments), doing)
         except NixFailed as error:
             detail, hint = error.detail or "", error.hint
-            if function == "outline" and not FORBIDDEN.search(detail):
+            # What a strict evaluation may not do, the next one may.
+            final = "restrict-eval" not in nix.settings or not FORBIDDEN.search(detail)
+            if function == "outline" and final:
                 left = _what_to_leave_out(nix, _Call(code, "twin", url, arguments), doing)
-                hint = left or hint or (_MEND if detail else None)
+                hint = "\nor ".join(filter(None, (hint, left))) or (_MEND if detail else None)
             theirs = _without_our_steps(nix, code, detail) or None
             raise NixFailed(error.message, detail=theirs, hint=hint) from error
 

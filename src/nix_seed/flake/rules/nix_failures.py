@@ -57,6 +57,11 @@ _OTHER_INPUT = (
     " and lock it anew: nix flake update INPUT"
 )
 _LINKED = "let flake.lock be a file, which every Nix takes: cp --remove-destination FILE flake.lock"
+_PURE = (
+    "a seed is evaluated without --impure, to be the same everywhere: make what is read there an"
+    " input of the flake, or give its sha256 or rev"
+)
+_SYSTEMS = "name the system in flake.nix: pure evaluation has no builtins.currentSystem"
 _PLACE = "let HOME, and XDG_CACHE_HOME if you set it, name directories that Nix may write to"
 
 _HINTS = {
@@ -71,6 +76,8 @@ _HINTS = {
         "before 2.19, Nix takes no directory whose name holds a space or is not ASCII:"
         " rename it, or use a newer Nix"
     ),
+    "attribute 'currentSystem' missing": _SYSTEMS,
+    **dict.fromkeys(("in pure eval", "unlocked input", "--impure"), _PURE),
     **dict.fromkeys(("cannot be evaluated in pure", "in pure mode", "unlocked"), _LOCK),
     **dict.fromkeys(("has unsupported version 0", "json.exception.parse_error"), _RELOCK),
     "flake.lock' is a symlink": _LINKED,
