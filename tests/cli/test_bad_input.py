@@ -68,6 +68,16 @@ def test_a_directory_that_is_not_there(tmp_path: Path, cache: Path, output: Path
     refused(ran, 4, f"reading the flake {tmp_path}/absent", "hint: ", output=output)
 
 
+@pytest.mark.parametrize("named", ["absent", "./absent", "path:/absent", "github:absent"])
+def test_what_names_no_flake(named: str, tmp_path: Path, cache: Path, output: Path) -> None:
+    registry = tmp_path / "registry.json"
+    registry.write_text('{ "flakes": [], "version": 2 }')
+    env = nix_env(flake_registry=str(registry))
+    ran = nix_seed("build", named, "-o", output, cache=cache, cwd=tmp_path, env=env)
+    told = "name a directory that holds a flake.nix, or a flake such as github:owner/repo"
+    refused(ran, 4, f"reading the flake {named}", told, output=output)
+
+
 def test_a_broken_flake_is_refused_in_nixs_own_words(
     tmp_path: Path, cache: Path, output: Path
 ) -> None:
@@ -136,6 +146,21 @@ def test_what_a_pure_evaluation_does_not_read_is_told_how_to_come_along(
     ran = nix_seed("build", where, "-o", output, cache=cache)
     told = "make what is read there an input of the flake"
     refused(ran, 4, "/etc", told, 'exclude = [ "packages.host" ]', output=output)
+
+
+def test_what_has_no_path_before_it_is_built_is_told_how_to_do_without(
+    distribution: Path, tmp_path: Path, cache: Path, output: Path
+) -> None:
+    outputs = """packages.${system}.app = pkgs.runCommand "app" {
+      src = ./src;
+      needs = pkgs.runCommand "needed" {
+        __contentAddressed = true; outputHashMode = "recursive"; outputHashAlgo = "sha256";
+      } "echo > $out";
+    } "";"""
+    where = write_project(tmp_path / "addressed", distribution, outputs, {"src/a": "a\n"})
+    env = nix_env(experimental_features="nix-command flakes ca-derivations")
+    ran = nix_seed("build", where, "-o", output, cache=cache, env=env)
+    refused(ran, 4, "needed.drv has no output out", "without __contentAddressed", output=output)
 
 
 @pytest.mark.parametrize("packages", ["{ default = pkgs.bash; }", "_: { }"])

@@ -108,7 +108,7 @@ class Nix:
         # Nix refuses a symlink to a flake.
         named = os.path.realpath(flake) if os.path.islink(flake.rstrip("/")) else flake
         arguments = ["flake", "metadata", "--json", "--no-write-lock-file", "--", named]
-        with of_checkout(flake):
+        with of_checkout(flake, reading=True):
             value = _json(self.run("nix", arguments, doing), doing)
         locked = value.get("locked") or {}
         source = self._source_of(value, doing)
@@ -399,19 +399,26 @@ def _json(text: str, doing: str) -> Any:
 
 
 @contextlib.contextmanager
-def of_checkout(flake: str) -> Iterator[None]:
-    """Say of a file that Nix misses in *flake* that Git does not track it, where that is why."""
+def of_checkout(flake: str, *, reading: bool = False) -> Iterator[None]:
+    """Say of a file that Nix misses in *flake* that Git does not track it, where that is why.
+
+    Where the flake is not even there (which *reading* it tells), say what names one.
+    """
     try:
         yield
     except NixFailed as error:
         directory = Path(re.sub(r"^(path:|git\+file:(//)?)|[?#].*", "", flake)).absolute()
         above = (directory, *directory.parents)
         root = next((each for each in above if (each / ".git").exists()), None)
-        missed = _MISSED.search(error.detail or "")
+        detail = error.detail or ""
+        missed = _MISSED.search(detail)
+        lost = reading and (error.hint is None or f"'flake:{flake}'" in detail)
         if root and missed and not flake.startswith("path:") and _is_left(root, missed[1]):
             add = f"git -C {shlex.quote(str(root))} add {shlex.quote(missed[1])}"
             error.hint = f"Nix sees only what Git tracks: {add}"
-        elif directory.is_dir() and not any((each / "flake.nix").exists() for each in above):
+        elif (lost or directory.is_dir()) and not (
+            directory.exists() and any((each / "flake.nix").exists() for each in above)
+        ):
             error.hint = NO_FLAKE
         raise
 
