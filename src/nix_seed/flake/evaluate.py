@@ -80,7 +80,8 @@ def evaluate_flake(
         outline = _outline(answer, flake, kind, name, system)
         # While the twin is still evaluated.
         known = nix.requisites(_derivations(outline.project))
-        found = compare(nix, metadata, known, twin.result(), otherwise.result())
+        read = DerivationReader(nix)
+        found = compare(nix, read, metadata, known, twin.result(), otherwise.result())
         for altered in (twin.result(), otherwise.result()[1]):
             left.update(find_left(altered, known))
     outline = msgspec.structs.replace(outline, inputs=_foreign_inputs(outline, found))
@@ -88,7 +89,7 @@ def evaluate_flake(
     needed, inputs = Needed(), outline.inputs.values()
     if needs and kind == "seed":
         needed = find_needed(nix, metadata, arguments, inputs)
-    ownership = Ownership(outline, DerivationReader(nix), own, found, needed)
+    ownership = Ownership(outline, read, own, found, needed)
     return Evaluation(metadata, build_recipe(ownership), ownership)
 
 

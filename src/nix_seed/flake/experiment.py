@@ -155,6 +155,7 @@ def find_left(answer: object, known: Collection[StorePath]) -> frozenset[StorePa
 
 def compare(
     nix: Nix,
+    read: DerivationReader,
     metadata: FlakeMetadata,
     known: frozenset[StorePath],
     answer: TwinAnswer | NixFailed,
@@ -167,7 +168,6 @@ def compare(
     if isinstance(answer, NixFailed):
         return Twin(problem=reason_of(answer.detail or answer.message))
     derivations = answer.derivations
-    read = DerivationReader(nix)
     come, gone = _only_derivations(derivations - known), _only_derivations(known - derivations)
     made_by = [read(path) for path in come]
     outcomes = [output.path for item in made_by for output in item.outputs.values()]
