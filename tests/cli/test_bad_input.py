@@ -148,6 +148,18 @@ def test_what_a_pure_evaluation_does_not_read_is_told_how_to_come_along(
     refused(ran, 4, "/etc", told, 'exclude = [ "packages.host" ]', output=output)
 
 
+def test_what_nixpkgs_refuses_is_told_how_to_allow(
+    distribution: Path, tmp_path: Path, cache: Path, output: Path
+) -> None:
+    """Nixpkgs speaks of ``--impure`` there, which is for those who set its variables."""
+    refusal = "refusing to evaluate: it has an unfree licence; or set a variable, with --impure"
+    outputs = f'packages.${{system}}.bad = throw "{refusal}";'
+    where = write_project(tmp_path / "unfree", distribution, outputs)
+    ran = nix_seed("build", where, "-o", output, cache=cache)
+    refused(ran, 4, "config.allowUnfree = true", 'exclude = [ "packages.bad" ]', output=output)
+    assert "without --impure" not in ran.err
+
+
 def test_what_has_no_path_before_it_is_built_is_told_how_to_do_without(
     distribution: Path, tmp_path: Path, cache: Path, output: Path
 ) -> None:

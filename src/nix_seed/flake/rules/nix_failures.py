@@ -61,6 +61,10 @@ _PURE = (
     "a seed is evaluated without --impure, to be the same everywhere: make what is read there an"
     " input of the flake, or give its sha256 or rev"
 )
+_REFUSED = (
+    "let flake.nix allow it: import nixpkgs { inherit system; config.allowUnfree = true; }, or"
+    " config.permittedInsecurePackages, or config.allowBroken, as Nix says above"
+)
 _SYSTEMS = "name the system in flake.nix: pure evaluation has no builtins.currentSystem"
 _PLACE = "let HOME, and XDG_CACHE_HOME if you set it, name directories that Nix may write to"
 
@@ -77,7 +81,8 @@ _HINTS = {
         " rename it, or use a newer Nix"
     ),
     "attribute 'currentSystem' missing": _SYSTEMS,
-    **dict.fromkeys(("in pure eval", "unlocked input", "--impure"), _PURE),
+    "efusing to evaluate": _REFUSED,
+    **dict.fromkeys(("in pure eval", "unlocked input"), _PURE),
     **dict.fromkeys(("cannot be evaluated in pure", "in pure mode", "unlocked"), _LOCK),
     **dict.fromkeys(("has unsupported version 0", "json.exception.parse_error"), _RELOCK),
     "flake.lock' is a symlink": _LINKED,
