@@ -197,6 +197,17 @@ def test_a_lock_file_that_a_merge_left_is_told_apart_from_a_newer_one(
     refused(ran, 4, "reading the flake", "as a merge may leave it", output=output)
 
 
+def test_an_input_that_follows_none(
+    distribution: Path, tmp_path: Path, cache: Path, output: Path
+) -> None:
+    where = write_project(tmp_path / "following", distribution, "packages.${system}.a = pkgs.bash;")
+    text = (where / "flake.nix").read_text()
+    inputs = 'inputs.other.follows = "nixpkgs/none"; inputs.nixpkgs.url'
+    (where / "flake.nix").write_text(text.replace("inputs.nixpkgs.url", inputs))
+    ran = nix_seed("build", where, "-o", output, cache=cache)
+    refused(ran, 4, "let follows name an input that is there", output=output)
+
+
 def test_an_input_that_is_another_than_was_locked(
     distribution: Path, tmp_path: Path, cache: Path, output: Path
 ) -> None:

@@ -86,6 +86,7 @@ _HINTS = {
     **dict.fromkeys(("cannot be evaluated in pure", "in pure mode", "unlocked"), _LOCK),
     **dict.fromkeys(("has unsupported version 0", "json.exception.parse_error"), _RELOCK),
     "flake.lock' is a symlink": _LINKED,
+    "follows a non-existent input": "in flake.nix, let follows name an input that is there",
     **dict.fromkeys(("NAR hash mismatch in input", "mismatch in field 'narHash'"), _OTHER_INPUT),
     "is not tracked by Git": "Nix sees only what Git tracks: git add the file",
     "requires lock file changes": _LOCK,
