@@ -120,6 +120,21 @@ def test_all_outputs_that_do_not_evaluate_are_named_at_once(
     refused(ran, 4, "for no system", left_out, output=output)
 
 
+def test_a_flake_in_a_directory_that_an_address_names(
+    distribution: Path, tmp_path: Path, cache: Path, output: Path
+) -> None:
+    """It is there, whatever else is wrong: the directory above it holds no flake, and need not."""
+    outputs = 'packages.${system}.bad = throw "no such day";'
+    write_project(tmp_path / "above/below", distribution, outputs)
+    shutil.rmtree(tmp_path / "above/below/.git")
+    for arguments in (["init", "-q"], ["add", "-A"]):
+        subprocess.run(["git", "-C", tmp_path / "above", *arguments], check=True)
+    named = f"git+file://{tmp_path}/above?dir=below"
+    ran = nix_seed("build", named, "-o", output, cache=cache)
+    refused(ran, 4, "such day", 'exclude = [ "packages.bad" ]', output=output)
+    assert "name a directory that holds a flake.nix" not in ran.err
+
+
 def test_outputs_that_have_no_names_are_named_by_their_kind(
     distribution: Path, tmp_path: Path, cache: Path, output: Path
 ) -> None:

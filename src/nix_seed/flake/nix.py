@@ -407,18 +407,20 @@ def of_checkout(flake: str, *, reading: bool = False) -> Iterator[None]:
     try:
         yield
     except NixFailed as error:
-        directory = Path(re.sub(r"^(path:|git\+file:(//)?)|[?#].*", "", flake)).absolute()
+        below = re.search(r"[?&]dir=([^&#]*)", flake)
+        place = Path(re.sub(r"^(path:|git\+file:(//)?)|[?#].*", "", flake)).absolute()
+        directory = place / (below[1] if below else "")
         above = (directory, *directory.parents)
         root = next((each for each in above if (each / ".git").exists()), None)
         detail = error.detail or ""
         missed = _MISSED.search(detail)
-        lost = reading and (error.hint is None or f"'flake:{flake}'" in detail)
+        known = error.hint is not None and f"'flake:{flake}'" not in detail
         if root and missed and not flake.startswith("path:") and _is_left(root, missed[1]):
             add = f"git -C {shlex.quote(str(root))} add {shlex.quote(missed[1])}"
             error.hint = f"Nix sees only what Git tracks: {add}"
-        elif (lost or directory.is_dir()) and not (
-            directory.exists() and any((each / "flake.nix").exists() for each in above)
-        ):
+        elif directory.exists() and any((each / "flake.nix").exists() for each in above):
+            pass
+        elif reading and (directory.is_dir() or not known):
             error.hint = NO_FLAKE
         raise
 
