@@ -1,13 +1,12 @@
 """Prepares a repository for seeds in CI: a workflow and a policy.
 
-``plan_init`` reads and decides, ``carry_out`` writes: everything that the plan shows, or nothing.
+``plan_init`` reads and decides, ``carry_out`` writes, file by file, each whole or not at all.
 ``flake.nix`` is never written; ``flake_lines`` says what a person may add to it.
 
 The CI configuration that ``nix-seed init`` writes; ``templates`` has its text.
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from datetime import datetime, timedelta
@@ -82,7 +81,6 @@ def _render(name: str, **values: Any) -> str:
 
 
 _LARGEST = 1 << 20
-_EXPIRES = re.compile(r"^expires\s*=\s*(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)", re.MULTILINE)
 _FALLBACK = ("x86_64-linux", "aarch64-linux")
 
 
@@ -248,11 +246,12 @@ def _policy(
     old, old_root = read_text(repository.root / path), read_text(repository.root / beside)
     root = _root(old_root) or public_root()
     workflow = init.workflow_of(forge, request.ref, repository.branch)
-    before = init.keep_before(_parsed(old, path, now), workflow)
+    known = _parsed(old, path, now)
+    before = init.keep_before(known, workflow)
     if before.workflow is not None and request.force:
-        known = before.workflow.subject.partition("@")[2]
+        ref = before.workflow.subject.partition("@")[2]
         notes.append(
-            f"trust.toml also trusts nix-seed at {known}, as before, for the seeds that there are: "
+            f"trust.toml also trusts nix-seed at {ref}, as before, for the seeds that there are: "
             f"take out {init.BEFORE} after the first release"
         )
     text = PolicyTemplate(
@@ -260,7 +259,8 @@ def _policy(
         source=forge.url,
         systems=systems,
         keys=(),
-        expires=_expires(old, now),
+        # Doing it again must change nothing.
+        expires=known.expires if known is not None else now + timedelta(days=365),
         workflows=[workflow],
         rekor_key=root.rekor_key,
         epoch=before.epoch,
@@ -289,19 +289,6 @@ def _root(text: str | None) -> PublicRoot | None:
         return None
 
 
-def _expires(old: str | None, now: datetime) -> datetime:
-    """Keep the date of a policy that is there: doing it again must change nothing."""
-    found = _EXPIRES.search(old or "")
-    if found is not None:
-        try:
-            kept = datetime.fromisoformat(found[1].replace("Z", "+00:00"))
-        except ValueError:
-            kept = now
-        if kept > now:
-            return kept
-    return now + timedelta(days=365)
-
-
 def flake_lines(ref: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Return what to add to flake.nix to set options of ``mkSeed``: places, each with lines."""
     return (
@@ -319,58 +306,24 @@ def flake_lines(ref: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 
 def carry_out(plan: InitPlan) -> None:
-    """Write *plan*, all of it or nothing; ``InputError`` where a file changed since."""
+    """Write *plan*; ``InputError``, before anything is written, where a file changed since."""
     root = plan.repository.root
-    done: list[init.FileChange] = []
-    made: list[Path] = []
-    try:
-        for change in plan.to_write:
-            if read_text(root / change.path) != change.before:
-                raise InputError(
-                    f"{change.path} was changed meanwhile", hint="nothing was written: try again"
-                )
-            path = _target(root, change.path)
-            made += _make_directory(path.parent)
-            done.append(change)
-            _write(path, change.after)
-    except BaseException:
-        for change in reversed(done):
-            _take_back(root / change.path, change.before)
-        for directory in reversed(made):
-            with explained(f"removing {directory}"):
-                directory.rmdir()
-        raise
-
-
-def _target(root: Path, path: str) -> Path:
-    """Return the file to write, past symlinks, which may not lead out of the repository."""
-    target = (root / path).resolve()
-    if not target.is_relative_to(root.resolve()):
-        raise InputError(
-            f"{path} lies outside of the repository, at {target}",
-            hint="nothing was written: a symlink leads there",
-        )
-    return target
-
-
-def _make_directory(directory: Path) -> list[Path]:
-    with explained(f"making {directory}"):
-        if directory.exists():
-            return []
-        made = _make_directory(directory.parent)
-        directory.mkdir()
-        return [*made, directory]
-
-
-def _write(path: Path, text: str) -> None:
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
-    with unnamed(path.parent, f"writing {path}") as file:
-        file.write(text.encode())
-        file.keep(path, mode)
-
-
-def _take_back(path: Path, before: str | None) -> None:
-    if before is not None:
-        _write(path.resolve(), before)
-    else:
-        path.unlink(missing_ok=True)
+    # Past symlinks, which may not lead out of the repository.
+    targets = [(root / change.path).resolve() for change in plan.to_write]
+    for change, path in zip(plan.to_write, targets, strict=True):
+        if not path.is_relative_to(root.resolve()):
+            raise InputError(
+                f"{change.path} lies outside of the repository, at {path}",
+                hint="nothing was written: a symlink leads there",
+            )
+        if read_text(path) != change.before:
+            raise InputError(
+                f"{change.path} was changed meanwhile", hint="nothing was written: try again"
+            )
+    for change, path in zip(plan.to_write, targets, strict=True):
+        with explained(f"making {path.parent}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
+        with unnamed(path.parent, f"writing {path}") as file:
+            file.write(change.after.encode())
+            file.keep(path, mode)
