@@ -12,13 +12,7 @@ from nix_seed.formats.oci.reference import parse_reference
 
 @seed_command("index")
 @argument("target", "REF")
-@argument("more", "[IMAGE]...", nargs=-1)
-@option(
-    "--system-images IMAGE",
-    "One system's image; the same as naming it after REF.",
-    into="images",
-    multiple=True,
-)
+@argument("images", "[IMAGE]...", nargs=-1)
 @option(
     "--system SYSTEM",
     "A system the index must have; nothing is published while one lacks.",
@@ -46,7 +40,7 @@ def command(**options: Any) -> None:
     from nix_seed.sbom.sbom import listed_licences
 
     target = parse_reference(options["target"])
-    images = [parse_reference(image) for image in (*options["images"], *options["more"])]
+    images = [parse_reference(image) for image in options["images"]]
     systems = list(options["systems"])
     with progress():
         if options["flake"] is not None:

@@ -142,7 +142,7 @@ def fill(
     # What is named by digest was verified before, by the policy that was asked for.
     how = how if lazy else ["--eager"]
     arguments = ["hydrate", str(image), "--json", "--no-verify", *how, "--system", system]
-    arguments += ["--src", str(project.directory), *(f"--for={name}" for name in outputs)]
+    arguments += ["--flake", str(project.directory), *(f"--for={name}" for name in outputs)]
     arguments += [f"--accept-licence={name}" for name in accepted]
     arguments += [f"--attr={project.attr}"] if project.attr else []
     # For the licences that it accepts.
