@@ -354,9 +354,8 @@ class _Audit:
         self._keep("policies' ends", lambda: find_expired(records, book, now))
         self._keep("revoked promoters", lambda: find_revoked(records, book, now))
         self._keep("tags", self._tags.findings)
-        self._keep(
-            "moved tags", lambda: conflicts.find_moved_tags(records, tags, self._tags.unknown)
-        )
+        unread = self._tags.unread
+        self._keep("moved tags", lambda: conflicts.find_moved_tags(records, tags, unread))
         self._keep("tags of images", lambda: conflicts.find_moved_images(records, tags))
         self._keep("latest", lambda: conflicts.find_rolled_back(records, tags, self._latest))
         if len(names) > 1:

@@ -90,12 +90,12 @@ class CiJob:
         here.
         """
         start = Path(self.options["flake"] or ".")
-        named = parse_seed_attr(self.options["seed_attr"] or ".#seed")
-        directory = start / named.directory
+        below, attr = parse_seed_attr(self.options["seed_attr"] or ".#seed")
+        directory = start / below
         places = (each / DEFAULT_POLICY for each in (directory, start, Path()))
         found = next((place for place in places if place.is_file()), None)
         policy = Path(self.options["policy"]) if self.options["policy"] else found
-        return JobFlake(directory.absolute(), named.attr, policy)
+        return JobFlake(directory.absolute(), attr, policy)
 
     @cached_property
     def policy(self) -> load.LoadedPolicy | None:

@@ -9,7 +9,6 @@ from nix_seed.core.words import human_size, plural
 from nix_seed.setup.rules.ci_words import build_summary, code, paragraph, table, verbatim
 
 if TYPE_CHECKING:
-    from nix_seed.cli.setup.ci_outputs import ServedOutputs
     from nix_seed.formats.oci.reference import Reference
     from nix_seed.release.rules.answer import Verification
     from nix_seed.setup.ci_outputs import OutputsResult
@@ -109,11 +108,11 @@ def reproduce(commit: str | None, *commands: str) -> str:
     return verbatim("The same on your machine", (*first, *commands))
 
 
-def use_summary(used: Used, setup: float | None = None, served: ServedOutputs | None = None) -> str:
+def use_summary(used: Used, setup: float | None = None, served: str | None = None) -> str:
     """Return the page of ``ci use``; *setup* are the seconds it took to install nix-seed."""
     parts: list[str] = [paragraph(_how(used))]
     if served is not None:
-        taken = f"Nix takes what the project built before from {code(served.place)}, by its policy."
+        taken = f"Nix takes what the project built before from {code(served)}, by its policy."
         parts.append(paragraph(taken))
     if used.fills:
         parts.append(_time_to_first_build(used, setup))

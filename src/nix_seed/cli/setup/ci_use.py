@@ -50,7 +50,7 @@ def use(options: dict[str, Any]) -> None:
     host.say(f"image  {used.image or 'none'}")
     if served is not None:
         host.say(f"outputs  {served.url}, from {served.place}; what it does: {served.log}")
-    host.add_summary(use_summary(used, host.setup_seconds, served))
+    host.add_summary(use_summary(used, host.setup_seconds, served.place if served else None))
     pass_on(job, used, served)
 
 
