@@ -168,7 +168,7 @@ def _read_clock(url: str, readings: _Readings, reach: Reach) -> None:
         there = parsedate_to_datetime(date or "")
         there = there if there.tzinfo is not None else there.replace(tzinfo=UTC)
         middle = before + (after - before) / 2
-        readings.append(diagnosis.Reading(url.split("/")[2], middle, there))
+        readings.append((url.split("/")[2], middle - there))
 
 
 def _credentials(reach: Reach) -> Iterator[Diagnosis]:
@@ -416,6 +416,5 @@ def _disk(setup: Setup) -> Iterator[Diagnosis]:
                 file.write(b"nix-seed")
         except OSError as error:
             problem = error.strerror or str(error)
-        yield diagnosis.judge_room(
-            diagnosis.Room(name, str(place), shutil.disk_usage(nearest).free, problem, variable)
-        )
+        free = shutil.disk_usage(nearest).free
+        yield diagnosis.judge_room(name, str(place), free, problem, variable)
