@@ -16,7 +16,7 @@ import pytest
 
 from nix_seed.cli.setup.ci import command
 from nix_seed.cli.setup.ci_machine import KEPT_FROM_CHILDREN
-from nix_seed.setup.init import render_github
+from nix_seed.setup.init import render_ci
 from support.goprograms import installed
 from support.steps import ROOT, load, parse
 
@@ -178,7 +178,7 @@ def test_promotions_of_different_things_do_not_wait_for_each_other() -> None:
 @pytest.mark.parametrize("where", ["the example", "init"])
 def test_every_commit_of_a_branch_has_a_run(where: str) -> None:
     """Of several runs that wait in one group GitHub keeps the newest alone."""
-    rendered = render_github(ref="v1", branch="main", systems=["x86_64-linux"])
+    rendered = render_ci("github", ref="v1", branch="main", systems=["x86_64-linux"], directory="")
     value = load(ROOT / "examples/github/seed.yml") if where == "the example" else parse(rendered)
     group = value["concurrency"]["group"]
     assert "github.event_name == 'pull_request' && github.ref || github.sha }}" in group

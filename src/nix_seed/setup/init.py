@@ -7,7 +7,7 @@ The CI configuration that ``nix-seed init`` writes; ``templates`` has its text.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import field, replace
 from datetime import datetime, timedelta
 from importlib.resources import files
@@ -42,23 +42,13 @@ GITLAB_TAGS: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-def render_github(*, ref: str, branch: str, systems: Sequence[str], directory: str = "") -> str:
-    """Return ``.github/workflows/seed.yml``: it calls the reusable workflow of nix-seed at *ref*.
+def render_ci(kind: init.ForgeKind, **values: Any) -> str:
+    """Return the CI configuration for a forge of *kind*.
 
-    *systems* are those of ``RUNNERS`` to serve, *directory* where in the repository the flake lies.
+    GitHub's calls the reusable workflow of nix-seed at *ref*; GitLab's does the same by the same
+    commands. *systems* are those of ``RUNNERS`` or ``GITLAB_TAGS`` to serve. *directory* is where
+    in the repository the flake lies, *branch* the one that publishes.
     """
-    return _render("github.yml", ref=ref, branch=branch, systems=systems, directory=directory)
-
-
-def render_gitlab(*, ref: str, systems: Sequence[str], directory: str = "") -> str:
-    """Return ``.gitlab-ci.yml``: what the GitHub workflow does, by the same commands.
-
-    *systems* are those of ``GITLAB_TAGS`` to serve.
-    """
-    return _render("gitlab.yml", ref=ref, systems=systems, directory=directory)
-
-
-def _render(name: str, **values: Any) -> str:
     from jinja2 import Environment, StrictUndefined
 
     # Its usual marks are GitHub's own.
@@ -76,7 +66,7 @@ def _render(name: str, **values: Any) -> str:
         "runner": RUNNERS.__getitem__,
         "tag": GITLAB_TAGS.__getitem__,
     }
-    text = (files("nix_seed.setup") / "templates" / name).read_text("utf-8")
+    text = (files("nix_seed.setup") / "templates" / f"{kind}.yml").read_text("utf-8")
     return made.from_string(text).render(ours=init.OURS, **values)
 
 
@@ -139,7 +129,10 @@ def plan_init(request: InitRequest, nix: Nix, now: datetime) -> InitPlan:
     tell(Stage("systems", "asking the flake for its systems"))
     runners = RUNNERS if kind == "github" else GITLAB_TAGS
     systems = _systems(request, nix, source, runners, notes)
-    wanted = dict(_ci(kind, repository, request.ref, systems))
+    where = ".github/workflows/seed.yml" if kind == "github" else ".gitlab-ci.yml"
+    prefix = repository.prefix.rstrip("/")
+    asked = {"ref": request.ref, "branch": repository.branch, "systems": systems}
+    wanted = {where: render_ci(kind, **asked, directory=prefix)}
     if request.policy and forge is not None:
         wanted |= _policy(repository, forge, request, systems, now, notes)
     changes = tuple(
@@ -218,19 +211,6 @@ def _systems(
             hint=f"there are runners for {', '.join(runners)}",
         )
     return served
-
-
-def _ci(
-    kind: init.ForgeKind, repository: WorkingTree, ref: str, systems: tuple[str, ...]
-) -> Iterator[tuple[str, str]]:
-    directory = repository.prefix.rstrip("/")
-    if kind == "github":
-        text = render_github(
-            ref=ref, branch=repository.branch, systems=systems, directory=directory
-        )
-        yield ".github/workflows/seed.yml", text
-        return
-    yield ".gitlab-ci.yml", render_gitlab(ref=ref, systems=systems, directory=directory)
 
 
 def _policy(

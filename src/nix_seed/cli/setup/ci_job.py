@@ -225,7 +225,7 @@ class CiJob:
         *writes*: it is to publish, so whom the registry turns away lacks the right to write.
         """
         try:
-            with Stages(self.host) as stages, listening(stages):
+            with ExitStack() as parts, listening(Stages(self.host, parts)):
                 yield
         except NixSeedError as error:
             error.hint = self.explain(error, writes=writes)
@@ -265,17 +265,11 @@ class Stages:
     In it is what Nix builds, with the builders' logs: a job that says nothing for long gets killed.
     """
 
-    def __init__(self, host: CiHost) -> None:
+    def __init__(self, host: CiHost, parts: ExitStack) -> None:
         self._host = host
-        self._open = ExitStack()
+        self._open = parts
         self._seen: set[str] = set()
         self._running: frozenset[str] = frozenset()
-
-    def __enter__(self) -> Stages:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._open.close()
 
     def __call__(self, event: Any) -> None:
         """Tell of *event*, if it is a stage, or Nix at work."""
