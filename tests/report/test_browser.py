@@ -17,7 +17,7 @@ from support.report_demo import Demo, demo
 from support.report_pages import HOSTILE, hostile_page, large_page
 from support.seeds import nix_seed
 
-SECTIONS = ["At a glance", "Size", "Changes", "Licences", "Trust", "Releases", "Trust roots"]
+SECTIONS = ["At a glance", "Size", "Changes", "Licences", "Trust", "Trust roots"]
 
 
 # The columns of a table that cannot be brought into its box, beside the one that stays, as a whole.

@@ -30,14 +30,12 @@ from nix_seed.report.report import (
     JudgedPaths,
     ListedFile,
     ListedFiles,
-    ListedRelease,
-    ListedReleases,
     TrustAnswer,
 )
 from nix_seed.roots.roots import RootsReport, SourceEnd
 from nix_seed.roots.rules.policy import Binary, Findings, Substituted
 from nix_seed.roots.rules.roots import End, HostProgram, Impurity, Roots
-from support.trust import COMMIT, World
+from support.trust import World
 
 HOSTILE = (
     "<script>window.pwned = 1</script>",
@@ -165,7 +163,6 @@ def hostile_page(text: str, directory: Path) -> str:
         trust=hostile_trust(text, directory),
         roots=hostile_roots(text, paths),
         files=ListedFiles((ListedFile(1, 1, f"{text}/{text}"),), 2),
-        releases=ListedReleases((ListedRelease(COMMIT, None, (text,), Digest.of(b"other")),), 2),
     )
     return report_page(report)
 

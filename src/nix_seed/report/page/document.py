@@ -3,7 +3,6 @@
 - What is in the image, and how large it is: the map, the tiers, the layers, the store paths.
 - What changed since a previous image, what that costs whoever has it, and who caused it.
 - May it be passed on? Licences by what they permit, and what was withheld.
-- What was released before and after it, and what each release made people pull.
 - What the image finally rests on: executed seeds, machine code, sources.
 """
 
@@ -14,7 +13,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from nix_seed.core.digests import Digest
 from nix_seed.core.words import human_size, plural, shortened
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.image.inspect import InspectedImage, InspectedLayer
@@ -345,7 +343,6 @@ def report_page(report: reports.ImageReport) -> str:
         change_section(report.change),
         licence_section(report.spec, report.licences),
         trust_section(report.trust),
-        *_releases_section(report),
         roots_section(report.roots),
     ]
     title = f"{report.spec.name}: report of a {report.spec.kind}"
@@ -362,43 +359,9 @@ def _glance(report: reports.ImageReport) -> PageSection:
         ("size", "How large is it?", State.STATED, pull),
         ("changes", "What changed?", _state(report.change), change_answer(report.change)),
         ("licences", "May it be passed on?", licence_state(report.spec, report.licences), licences),
-        *_releases_row(report),
         ("roots", "What does it rest on?", roots_state(report.roots), roots_answer(report.roots)),
     ]
     return PageSection("glance", "At a glance", None, _part("glance", rows))
-
-
-def _releases_row(report: reports.ImageReport) -> Iterator[tuple[str, str, State, str]]:
-    found = report.releases
-    if found is not None:
-        answer = releases_answer(found, report.image.digest)
-        yield "releases", "What else was released?", _state(found), answer
-
-
-def releases_answer(found: reports.ListedReleases | Absent, this: Digest) -> str:
-    """Return in one sentence how the image *this* stands among the releases."""
-    if isinstance(found, Absent):
-        return found.reason
-    if not found.in_all:
-        return "Where this image lies, no release is listed."
-    count = plural(found.in_all, "release")
-    of_it = [n for n, each in enumerate(found.latest) if each.image == this]
-    if not of_it:
-        newest = found.latest[0].image is not None
-        return f"{count}; the last has another image." if newest else f"{count}."
-    if of_it[0] == 0:
-        return f"{count}; the last has this image."
-    return f"{count}; {of_it[0]} came after the last with this image."
-
-
-def _releases_section(report: reports.ImageReport) -> Iterator[PageSection]:
-    found = report.releases
-    if isinstance(found, Absent):
-        yield PageSection.lacking("releases", "Releases", found)
-    elif found is not None:
-        this = report.image.digest
-        rows = parts.fill("releases.html.j2", found=found, this=this)
-        yield PageSection("releases", "Releases", releases_answer(found, this), rows)
 
 
 def _state(found: object) -> State:
