@@ -17,7 +17,7 @@ from support.report_demo import Demo, demo
 from support.report_pages import HOSTILE, hostile_page, large_page
 from support.seeds import nix_seed
 
-SECTIONS = ["At a glance", "Size", "Changes", "Licences", "Trust", "Trust roots"]
+SECTIONS = ["At a glance", "Size", "Changes", "Licences", "Trust", "Releases", "Trust roots"]
 
 
 # The columns of a table that cannot be brought into its box, beside the one that stays, as a whole.
@@ -197,8 +197,28 @@ def test_it_names_the_roots(seen: Seen, release: Demo) -> None:
     assert seen.page.locator("#binaries tbody tr").count() == len(roots["binaries"])
     assert seen.page.locator("#sources tbody tr").count() == len(roots["sources"])
     assert "libxml2" in (seen.page.locator("#binaries").text_content() or "")
-    way = seen.page.locator("#roots ol.way li").all_inner_texts()
-    assert (way[0], way[-1].startswith("busybox-static")) == ("the image", True)
+
+
+def test_the_graph_is_walked_from_the_image_to_its_ends(seen: Seen) -> None:
+    seen.follow(seen.page.locator("#walk .find a"))
+    assert seen.text(".stop.here h4") == "The image"
+    steps = []
+    for name in ("gdb-wrapped", "gdb-", "busybox-static"):
+        seen.follow(seen.page.locator(".stop.here .side a", has_text=name).first)
+        steps.append(seen.text(".stop.here h4"))
+    assert steps[-1].startswith("busybox-static")
+    assert "executed, not built" in seen.text(".stop.here .marked")
+    assert seen.page.locator(".stop:visible").count() == 1
+    # However one came here, the way shown is the shortest: the image holds busybox itself.
+    way = "#walk > ol.way a"
+    assert seen.page.locator(way).all_inner_texts() == ["the image", steps[-1]]
+    seen.page.go_back()
+    expect(seen.page.locator(".stop.here h4")).to_have_text(steps[-2])
+    assert seen.page.locator(way).all_inner_texts() == ["the image", steps[0], steps[1]]
+    seen.page.fill("#walk input", "zlib1g")
+    seen.page.wait_for_selector("#walk .find [role=status]:not(:empty)")
+    seen.follow(seen.page.locator("#walk > ul.way a").first)
+    assert "zlib1g" in seen.text(".stop.here h4")
 
 
 def test_the_keyboard_reaches_everything(seen: Seen) -> None:
@@ -384,10 +404,12 @@ def test_axe_finds_nothing(browser: Browser, release: Demo) -> None:
 
 def test_it_is_all_there_without_a_script(browser: Browser, release: Demo) -> None:
     page = release.directory / "full.html"
-    with opened(browser, page, java_script_enabled=False, anchor="#paths") as seen:
+    with opened(browser, page, java_script_enabled=False, anchor="#stop-image") as seen:
         assert seen.page.locator("h2").all_inner_texts() == SECTIONS
         # The anchor has opened what it lies in.
-        assert seen.page.locator("#paths").is_visible()
+        assert seen.page.locator("#stop-image").is_visible()
+        seen.page.locator("#stop-image a", has_text="gdb-wrapped").click()
+        expect(seen.page.locator(".stop:target h4")).to_have_text(re.compile("^gdb-wrapped"))
         assert not seen.page.locator("input, button").count()
         assert seen.page.locator("#map-wide title").first.text_content()
         assert seen.messages == []
@@ -397,6 +419,7 @@ def test_print_shows_what_the_screen_does(seen: Seen) -> None:
     seen.page.emulate_media(media="print", color_scheme="dark")
     paper = "() => getComputedStyle(document.body).backgroundColor"
     assert seen.evaluate(paper) == "rgb(255, 255, 255)"
+    assert seen.page.locator(".stop:visible").count() == 1
     assert not seen.page.locator("nav").is_visible()
     assert not seen.page.locator(".find").first.is_visible()
     assert seen.page.locator("h2").all_inner_texts() == SECTIONS

@@ -18,12 +18,13 @@ from nix_seed.image.read.spec import read_spec
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.layout import open_image
 from support import built
+from support.audits import Ledger
 from support.distribution import commit
 from support.registries import docker_registry
 from support.report_demo import demo
 from support.repositories import Registry
 from support.seeds import Ran, nix_seed
-from support.trust import COMMIT, SOURCE, TREES, World, make_image
+from support.trust import COMMIT, SOURCE, TREES, MadeImage, World, make_image
 
 
 @pytest.fixture
@@ -236,6 +237,54 @@ def test_an_image_in_a_registry_and_one_of_an_index(tmp_path: Path) -> None:
         assert str(arm.descriptor.digest) in text
         ran, _ = report(world, "--system", "x86_64-darwin", "--no-roots")
         assert (ran.code, "has no images for x86_64-darwin" in ran.err) == (2, True)
+
+
+def test_what_else_was_released_is_listed_and_what_it_made_people_pull(tmp_path: Path) -> None:
+    ledger = Ledger.fresh(tmp_path / "ledger", releases=2)
+    honest, changed = ledger.image, ledger.other
+    ledger.image = changed
+    ledger.release()
+    page = tmp_path / "page.html"
+
+    def at(made: MadeImage) -> LayoutReference:
+        return LayoutReference(str(ledger.directory)).at(made.descriptor.digest)
+
+    asked = f"{ledger.repository}@{honest.descriptor.digest}"
+    ran = nix_seed(
+        *("report", asked, "-o", page, "--no-roots", "--policy", ledger.write_policy()),
+        cache=tmp_path / "cache",
+    )
+    assert ran.code == 0, ran.err
+    text = words(page)
+    assert "noted 3 releases; 1 came after the last with this image." in text
+    [listed] = re.findall(r'<table id="release-list".*?</table>', page.read_text(), re.DOTALL)
+    rows = [words_of(each) for each in re.findall(r"<tr>.*?</tr>", listed, re.DOTALL)[1:]]
+    assert [row.split()[0] for row in rows] == [ledger.said(n).commit.hex[:12] for n in (3, 2, 1)]
+    assert [row.endswith("rita this image") for row in rows] == [False, True, True]
+    assert str(changed.descriptor.digest) in rows[0]
+    # The second is the first again; the third has the layers that another tree changed.
+    pulled = [re.findall(r'data-key="(\d+)"', row) for row in listed.split("<tr>")[2:]]
+    there, had = (
+        {each.digest: each.size for each in open_image(at(made)).manifest.layers}
+        for made in (changed, honest)
+    )
+    new = sum(size for layer, size in there.items() if layer not in had)
+    assert 0 < new < sum(there.values())
+    all_of = f"{sum(had.values())}"
+    assert pulled == [[f"{sum(there.values())}", f"{new}"], [all_of, "0"], [all_of, all_of]]
+
+
+def test_a_ledger_that_cannot_be_read_is_no_empty_one(tmp_path: Path) -> None:
+    ledger = Ledger.fresh(tmp_path / "ledger", releases=1)
+    page = tmp_path / "page.html"
+    asked = f"{ledger.repository}@{ledger.image.descriptor.digest}"
+    ran = nix_seed(
+        *("report", asked, "-o", page, "--no-roots", "--policy", ledger.write_policy()),
+        *("--evidence", "localhost:1/absent"),
+        cache=tmp_path / "cache",
+    )
+    assert ran.code == 0, ran.err
+    assert "What else was released? could not check" in words(page)
 
 
 def test_the_policy_here_and_the_bill_of_materials_attached_are_asked(tmp_path: Path) -> None:

@@ -26,16 +26,19 @@ from nix_seed.report.page.document import report_page
 from nix_seed.report.report import (
     Absent,
     Change,
+    FoundRoots,
     ImageReport,
     JudgedPaths,
     ListedFile,
     ListedFiles,
+    ListedRelease,
+    ListedReleases,
     TrustAnswer,
 )
 from nix_seed.roots.roots import RootsReport, SourceEnd
 from nix_seed.roots.rules.policy import Binary, Findings, Substituted
-from nix_seed.roots.rules.roots import End, HostProgram, Impurity, Roots
-from support.trust import World
+from nix_seed.roots.rules.roots import End, HostProgram, Impurity, Roots, Stop, Walk
+from support.trust import COMMIT, World
 
 HOSTILE = (
     "<script>window.pwned = 1</script>",
@@ -163,6 +166,7 @@ def hostile_page(text: str, directory: Path) -> str:
         trust=hostile_trust(text, directory),
         roots=hostile_roots(text, paths),
         files=ListedFiles((ListedFile(1, 1, f"{text}/{text}"),), 2),
+        releases=ListedReleases((ListedRelease(COMMIT, None, (text,), Digest.of(b"other")),), 2),
     )
     return report_page(report)
 
@@ -185,7 +189,7 @@ def trust_in(world: World) -> TrustAnswer:
     return TrustAnswer(loaded.policy, found, now)
 
 
-def hostile_roots(text: str, paths: Sequence[StorePath]) -> RootsReport:
+def hostile_roots(text: str, paths: Sequence[StorePath]) -> FoundRoots:
     """Roots that are called *text* and come from there."""
     drv = store_path(text, 5)
     end = End(paths[0], "fetched", "builder", ((text, "builder"),), drv, (text,), text)
@@ -201,4 +205,9 @@ def hostile_roots(text: str, paths: Sequence[StorePath]) -> RootsReport:
         host=roots.host,
         impure=roots.impure,
     )
-    return RootsReport(roots, Digest.of(b"roots"), findings, [SourceEnd(end, None)], 0)
+    report = RootsReport(roots, Digest.of(b"roots"), findings, [SourceEnd(end, None)], 0)
+    stops = (
+        Stop(drv, "derivation", 1, (paths[0],), (), 3, None),
+        Stop(paths[0], "fetched", 2, (), (drv,), 0, drv),
+    )
+    return FoundRoots(report, Walk(stops, (drv,), 2, 9, {stop.path: stop for stop in stops}))

@@ -1,7 +1,8 @@
 """Everything there is to say of one image, gathered for a page; a part that is missing says why."""
 
 import heapq
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeVar
@@ -11,7 +12,9 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
 from nix_seed.flake.nix import Nix
+from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.oci.manifest import Manifest
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.inspect import InspectedImage, inspect
 from nix_seed.image.plan import compare_with_base, licences_of_flake, read_lock
@@ -22,15 +25,95 @@ from nix_seed.image.rules.contents import EXECUTABLE, PLAIN
 from nix_seed.image.rules.spec import Spec
 from nix_seed.licences.licences import Licences
 from nix_seed.licences.rules.judge import Judged
-from nix_seed.registry.open import AnyReference, Stores
+from nix_seed.registry.open import AnyReference, Stores, choose_system
+from nix_seed.registry.store import ImageStore
+from nix_seed.release.ledger import LoggedLedger
 from nix_seed.release.load import LoadedPolicy, verifiers_of
 from nix_seed.release.rules.answer import Verification
+from nix_seed.release.rules.record import Record
+from nix_seed.release.verifiers import Verifiers
 from nix_seed.release.verify import Query, verify_image
 from nix_seed.roots.roots import RootsReport, report_roots, roots_of_paths
+from nix_seed.roots.rules.roots import Walk, walk_roots
 from nix_seed.sbom.sbom import attached_licences
 from nix_seed.trust.rules.policy import Policy
 from nix_seed.use.mount.seed import mounted_layers
 
+_MOST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ListedRelease:
+    """One release: *image* is that of the page's system, None where it could not be read.
+
+    *size* is what all of its layers are to pull, *new* what those are that the release before
+    lacks: in bytes. *time* is a moment by which it is proved to have been there.
+    """
+
+    commit: Commit
+    time: datetime | None
+    promoters: tuple[str, ...]
+    image: Digest | None = None
+    size: int = 0
+    new: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ListedReleases:
+    """The *latest* releases, the last one first, of so many *in_all*."""
+
+    latest: tuple[ListedRelease, ...]
+    in_all: int
+
+
+def find_releases(
+    by: Verifiers, places: Sequence[ImageStore], repository: str, system: str
+) -> ListedReleases:
+    """Return the releases of *repository* that *places* list, each with its image of *system*.
+
+    Raises what walking the ledger does. An image that cannot be read is left out of its release.
+    """
+    records = LoggedLedger((by,), places, repository).records()
+    found = list(_releases(records[-_MOST - 1 :], places, system))
+    return ListedReleases(tuple(found[: -_MOST - 1 : -1]), len(records))
+
+
+def _releases(
+    records: Sequence[Record], places: Sequence[ImageStore], system: str
+) -> Iterator[ListedRelease]:
+    before: set[Digest] = set()
+    for record in records:
+        signers = tuple(each.id for each in record.promoters)
+        release = ListedRelease(record.predicate.commit, record.time, signers)
+        image = _image(places, record.predicate.index, system)
+        if image is None:
+            yield release
+            continue
+        digest, layers = image
+        new = sum(size for layer, size in layers.items() if layer not in before)
+        before = set(layers)
+        yield replace(release, image=digest, size=sum(layers.values()), new=new)
+
+
+def _image(
+    places: Sequence[ImageStore], index: Digest, system: str
+) -> tuple[Digest, dict[Digest, int]] | None:
+    """Return the image of *system* in *index*, and its layers with their sizes in bytes."""
+    for place in places:
+        try:
+            listed = place.get_manifest(index)
+            if listed is None:
+                continue
+            found = choose_system(place, listed, system)
+            manifest = Manifest.parse(found.body, f"{place}@{found.descriptor.digest}")
+        except errors.NixSeedError:
+            continue
+        return found.descriptor.digest, {each.digest: each.size for each in manifest.layers}
+    return None
+
+
+_MOST_STOPS = 600  # a page of some 500 kB
+_MOST_WAYS = 150
 _MOST_FILES = 1000
 
 Found = TypeVar("Found")
@@ -94,6 +177,14 @@ class JudgedPaths:
     problem: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FoundRoots:
+    """The ends of the image's graph, and the graph as a walk."""
+
+    report: RootsReport
+    walk: Walk
+
+
 class ListedFile(NamedTuple):
     """A file of the image: its *size* in bytes, its *layer* (the first is 1), and its *path*."""
 
@@ -123,7 +214,8 @@ class TrustAnswer:
 class ImageReport:
     """One image and all that was found out about it. *reference* is as it was given.
 
-    *command* is what gets just this image, for people to copy.
+    *command* is what gets just this image, for people to copy. *releases* is None where the policy
+    knows nobody who releases.
     """
 
     reference: str
@@ -132,9 +224,10 @@ class ImageReport:
     change: Change | Absent
     licences: JudgedPaths | Absent
     trust: TrustAnswer | Absent
-    roots: RootsReport | Absent
+    roots: FoundRoots | Absent
     command: str = ""
     files: ListedFiles | Absent = NO_TABLE
+    releases: ListedReleases | Absent | None = None
 
 
 def part(gather: Callable[[], Found]) -> Found | Absent:
@@ -205,6 +298,7 @@ class ReportRequest:
             raise errors.InputError(f"{self.reference} is an index of images", hint=hint)
         licences = self._licences(seed)
         judged = licences if isinstance(licences, Licences) else None
+        by = None if self.policy is None else verifiers_of(self.policy, self.stores, self.state)
         return ImageReport(
             reference=str(self.reference),
             image=image,
@@ -213,7 +307,7 @@ class ReportRequest:
             licences=licences
             if not isinstance(licences, Licences)
             else self._judged(seed, licences.judgement.paths, licences.problem),
-            trust=self._trust(at),
+            trust=self._trust(by, at),
             roots=part(lambda: self._roots(seed, judged))
             if self.walk
             else Absent("not asked", "The trust roots were not asked for.", "leave out --no-roots"),
@@ -221,6 +315,7 @@ class ReportRequest:
             if isinstance(at, LayoutReference)
             else f"docker pull {at}",
             files=part(lambda: _files(seed)) if seed.spec.has_contents else NO_TABLE,
+            releases=self._releases(by, at, seed.spec.system),
         )
 
     def _change(self, seed: RemoteSeed, image: InspectedImage) -> Change | Absent:
@@ -289,14 +384,28 @@ class ReportRequest:
             problem=problem,
         )
 
-    def _trust(self, image: AnyReference) -> TrustAnswer | Absent:
-        if self.policy is None:
+    def _trust(self, by: Verifiers | None, image: AnyReference) -> TrustAnswer | Absent:
+        if by is None:
             reason = "No policy says whom to believe, so nobody's word was asked for."
             return Absent("not asked", reason, "name one: nix-seed report … --policy trust.toml")
-        by = verifiers_of(self.policy, self.stores, self.state)
         return part(lambda: TrustAnswer(by.policy, verify_image(by, image, self.query), by.now))
 
-    def _roots(self, seed: RemoteSeed, licences: Licences | None) -> RootsReport:
+    def _releases(
+        self, by: Verifiers | None, image: AnyReference, system: str
+    ) -> ListedReleases | Absent | None:
+        """Say what else was released where *image* lies, and where evidence was named."""
+        if by is None or not by.policy.promoters or by.policy.source is None:
+            return None
+        source = by.policy.source
+        tell(Stage("releases", "reading what was released"))
+
+        def find() -> ListedReleases:
+            places = [self.stores.open(each) for each in (image, *self.query.evidence)]
+            return find_releases(by, places, source, system)
+
+        return part(find)
+
+    def _roots(self, seed: RemoteSeed, licences: Licences | None) -> FoundRoots:
         """Follow the image to its trust roots: by the recipe, if *licences* were read of one.
 
         Else by what this machine's store knows of its paths.
@@ -319,4 +428,8 @@ class ReportRequest:
             roots = licences.roots
             ends = {end.path for end in roots.ends}
             unknown = [p for p in seed.spec.paths if p not in roots.makers and p not in ends]
-        return report_roots(self.nix, roots, unknown)
+        report = report_roots(self.nix, roots, unknown)
+        matter = [*report.findings.executed, *report.findings.binaries]
+        wanted = [each.path for each in matter[:_MOST_WAYS]]
+        walk = walk_roots(roots, self.nix.read_derivation, _MOST_STOPS, wanted)
+        return FoundRoots(report, walk)

@@ -3,16 +3,18 @@
 - What is in the image, and how large it is: the map, the tiers, the layers, the store paths.
 - What changed since a previous image, what that costs whoever has it, and who caused it.
 - May it be passed on? Licences by what they permit, and what was withheld.
-- What the image finally rests on: executed seeds, machine code, sources.
+- What was released before and after it, and what each release made people pull.
+- What the image finally rests on: executed seeds, machine code, sources, and the graph to walk.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 from markupsafe import Markup
 
+from nix_seed.core.digests import Digest
 from nix_seed.core.words import human_size, plural, shortened
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.image.inspect import InspectedImage, InspectedLayer
@@ -26,6 +28,7 @@ from nix_seed.report.page.trust import origin, trust_section, verdict
 from nix_seed.report.report import Absent
 from nix_seed.report.rules.treemap import Look, map_layers
 from nix_seed.roots.roots import RootsReport
+from nix_seed.roots.rules.roots import Stop, Walk
 
 _LOOKS = {
     "wide": Look(width=1080, height=560, smallest=150),
@@ -131,43 +134,78 @@ def _paths(spec: Spec) -> list[tuple[PathInfo, int, str, int | None, int | None]
     return [(info, *at[info.path], *needs.get(info.path, (None, None))) for info in largest]
 
 
+_WORDS = {
+    "derivation": "built",
+    "fetched": "fetched, its hash agreed on",
+    "added": "added as it is",
+}
 _MOST = 1500  # rows
 _TITLE = "Trust roots"
 
 
-def roots_answer(roots: RootsReport | Absent) -> str:
+def roots_answer(roots: reports.FoundRoots | Absent) -> str:
     """Return the answer in one sentence."""
     if isinstance(roots, Absent):
         return roots.reason.splitlines()[0]
-    found = roots.findings
+    found = roots.report.findings
     bytes_ = sum(item.size or 0 for item in found.executed)
     return (
         f"{plural(len(found.executed), 'file')} executed without having been built"
         f" ({human_size(bytes_)}), {len(found.binaries)} more that hold machine code,"
-        f" {plural(len(roots.sources), 'other source')}."
+        f" {plural(len(roots.report.sources), 'other source')}."
     )
 
 
-def roots_state(roots: RootsReport | Absent) -> State:
+def roots_state(roots: reports.FoundRoots | Absent) -> State:
     """Return whether everything it rests on is known, and was built here."""
     if isinstance(roots, Absent):
         return State(roots.state)
-    states = {check.state for check in _checks(roots)}
+    states = {check.state for check in _checks(roots.report)}
     return next((s for s in (State.UNCHECKED, State.STATED) if s in states), State.VERIFIED)
 
 
-def roots_section(roots: RootsReport | Absent) -> PageSection:
+def roots_section(roots: reports.FoundRoots | Absent) -> PageSection:
     """Return the section."""
     if isinstance(roots, Absent):
         return PageSection.lacking("roots", _TITLE, roots)
+    report, walk = roots.report, roots.walk
+    total = plural(walk.total, "stop")
     body = parts.fill(
         "roots.html.j2",
-        report=roots,
-        found=roots.findings,
-        checks=list(_checks(roots)),
+        report=report,
+        found=report.findings,
+        walk=walk,
+        checks=list(_checks(report)),
+        way_to=partial(_way_to, walk),
+        shown=total if walk.total == len(walk.stops) else f"{len(walk.stops)} of {total}",
+        known=_known(report),
         most=_MOST,
     )
     return PageSection("roots", _TITLE, roots_answer(roots), body)
+
+
+def _way_to(walk: Walk, path: StorePath) -> list[StorePath]:
+    """Return the stops from the image to *path*."""
+    way = [path]
+    while (above := walk.by_path[way[-1]].first) is not None and above not in way:
+        way.append(above)
+    return way[::-1]
+
+
+def _known(report: RootsReport) -> Callable[[Stop], tuple[str | None, str]]:
+    """Return what says of a stop whether it is marked, and what is known of it."""
+    items = (*report.findings.executed, *report.findings.binaries)
+    marks = {item.path: "holds machine code" for item in report.findings.binaries}
+    marks |= {item.path: "executed, not built" for item in report.findings.executed}
+    sizes = {item.path: item.size for item in items}
+    sizes |= {source.end.path: source.size for source in report.sources}
+
+    def known(stop: Stop) -> tuple[str | None, str]:
+        mark, bytes_ = marks.get(stop.path), sizes.get(stop.path)
+        reason = [_WORDS[stop.kind], mark, human_size(bytes_) if bytes_ is not None else None]
+        return mark, " · ".join(word for word in reason if word)
+
+    return known
 
 
 def _bullets(items: Iterable[parts.Child]) -> Markup:
@@ -227,7 +265,7 @@ def _substituted(report: RootsReport) -> ShownCheck:
         reason = f"{report.built} built here; {absent}, so nothing is known of them."
         return ShownCheck("Built on this machine", State.UNCHECKED, reason)
     counts = Counter(item.signers.words for item in items)
-    table = macro("substituted", items[:_MOST])
+    table = macro("substituted", items[:_MOST], of="walk.html.j2")
     signed = "".join(f"\n{count}: {reason}." for reason, count in sorted(counts.items()))
     reason = f"{report.built} outputs were; {len(items)} came from elsewhere.{signed}"
     return ShownCheck("Built on this machine", State.STATED, parts.fold(reason), table)
@@ -343,6 +381,7 @@ def report_page(report: reports.ImageReport) -> str:
         change_section(report.change),
         licence_section(report.spec, report.licences),
         trust_section(report.trust),
+        *_releases_section(report),
         roots_section(report.roots),
     ]
     title = f"{report.spec.name}: report of a {report.spec.kind}"
@@ -359,9 +398,43 @@ def _glance(report: reports.ImageReport) -> PageSection:
         ("size", "How large is it?", State.STATED, pull),
         ("changes", "What changed?", _state(report.change), change_answer(report.change)),
         ("licences", "May it be passed on?", licence_state(report.spec, report.licences), licences),
+        *_releases_row(report),
         ("roots", "What does it rest on?", roots_state(report.roots), roots_answer(report.roots)),
     ]
     return PageSection("glance", "At a glance", None, _part("glance", rows))
+
+
+def _releases_row(report: reports.ImageReport) -> Iterator[tuple[str, str, State, str]]:
+    found = report.releases
+    if found is not None:
+        answer = releases_answer(found, report.image.digest)
+        yield "releases", "What else was released?", _state(found), answer
+
+
+def releases_answer(found: reports.ListedReleases | Absent, this: Digest) -> str:
+    """Return in one sentence how the image *this* stands among the releases."""
+    if isinstance(found, Absent):
+        return found.reason
+    if not found.in_all:
+        return "Where this image lies, no release is listed."
+    count = plural(found.in_all, "release")
+    of_it = [n for n, each in enumerate(found.latest) if each.image == this]
+    if not of_it:
+        newest = found.latest[0].image is not None
+        return f"{count}; the last has another image." if newest else f"{count}."
+    if of_it[0] == 0:
+        return f"{count}; the last has this image."
+    return f"{count}; {of_it[0]} came after the last with this image."
+
+
+def _releases_section(report: reports.ImageReport) -> Iterator[PageSection]:
+    found = report.releases
+    if isinstance(found, Absent):
+        yield PageSection.lacking("releases", "Releases", found)
+    elif found is not None:
+        this = report.image.digest
+        rows = parts.fill("releases.html.j2", found=found, this=this)
+        yield PageSection("releases", "Releases", releases_answer(found, this), rows)
 
 
 def _state(found: object) -> State:

@@ -244,6 +244,66 @@
     new ResizeObserver(fit).observe(figure);
   }
 
+  // --- the graph: one stop at a time -------------------------------------------------------------
+  const walk = document.getElementById("walk");
+  if (walk) {
+    const stops = all(".stop", walk);
+    const list = walk.querySelector("details");
+    walk.classList.add("walking");
+    list.open = true;
+    const status = make("p", "", { class: "sr", role: "status" });
+    const bar = searchField("Go to", (wanted) => {
+      const hits = wanted === "" ? [] : stops.filter((stop) => stop.querySelector("h4").textContent.toLowerCase().includes(wanted));
+      results.replaceChildren(...hits.slice(0, 12).map((stop) => {
+        const item = make("li");
+        item.append(make("a", stop.querySelector("h4").textContent, { href: `#${stop.id}` }));
+        return item;
+      }));
+      return wanted === "" ? "" : `${hits.length} found`;
+    });
+    const home = make("a", "Start at the image", { class: "button", href: "#stop-image" });
+    const results = make("ul", "", { class: "way" });
+    bar.append(home);
+    const trail = make("ol", "", { class: "way", "aria-label": "The way from the image" });
+    list.before(bar, results, status, trail);
+    const byName = new Map(stops.map((stop) => [stop.id, stop]));
+    const nameOf = (stop) => (stop === stops[0] ? "the image" : stop.querySelector("h4").textContent);
+    const drawTrail = (stop) => {
+      const way = [];
+      for (let each = stop; each && way.length < 99; each = byName.get(each.dataset.first)) way.unshift(each);
+      trail.hidden = way.length < 2;
+      trail.replaceChildren(...way.map((each) => {
+        const item = make("li");
+        const last = each === stop;
+        item.append(make("a", nameOf(each), last ? { "aria-current": "true" } : { href: `#${each.id}` }));
+        return item;
+      }));
+    };
+    const here = () => {
+      const name = decodeURIComponent(location.hash.slice(1));
+      const wanted = stops.find((stop) => stop.id === name);
+      const stop = wanted ?? stops.find((each) => each.classList.contains("here")) ?? stops[0];
+      for (const each of stops) each.classList.toggle("here", each === stop);
+      drawTrail(stop);
+      if (!wanted) return;
+      list.open = true;
+      stop.tabIndex = -1;
+      stop.focus({ preventScroll: true });
+      stop.scrollIntoView({ block: "nearest" });
+      status.textContent = stop.querySelector("h4").textContent;
+    };
+    walk.addEventListener("keydown", (event) => {
+      const links = all(".stop.here .side a", walk);
+      const at = links.indexOf(document.activeElement);
+      const down = event.key === "ArrowDown", up = event.key === "ArrowUp";
+      if ((!down && !up) || !links.length || event.target.matches("input")) return;
+      links[Math.max(0, Math.min(links.length - 1, at + (down ? 1 : at < 0 ? 1 : -1)))].focus();
+      event.preventDefault();
+    });
+    addEventListener("hashchange", here);
+    here();
+  }
+
   // --- which section is being read ---------------------------------------------------------------
   const links = new Map(all("nav a").map((link) => [link.getAttribute("href").slice(1), link]));
   const watcher = new IntersectionObserver((entries) => {
