@@ -417,9 +417,9 @@ def test_without_an_engine_nothing_is_known(environment: dict[str, str]) -> None
     bare = environment | {"PATH": str(Path(environment["HOME"]) / "bin")}
     seen = found(bare, reference, code=3)
     assert seen["image/contract"]["said"].startswith("no engine can run the image here\nbwrap: ")
-    seen = found(bare, reference, "--engine", "docker", code=3)
-    assert seen["docker/contract"]["said"] == "docker cannot be used here"
-    assert seen["docker/contract"]["fix"] == (
+    seen = found(bare, reference, "--engine", "github", code=3)
+    assert seen["github/contract"]["said"] == "github cannot be used here"
+    assert seen["github/contract"]["fix"] == (
         "docker is not on PATH; install Docker Engine 23 or newer"
     )
 
@@ -433,19 +433,28 @@ def test_podman_is_asked_too(
     assert wrong(seen) == [f"podman/{name}" for name in NO_SEED]
 
 
-def test_docker_is_asked_for_what_githubs_runner_starts(
+def test_as_githubs_runner_does_it(
     environment: dict[str, str], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     good = image(environment)
     lacking = f"oci:{host_image(tmp_path / 'lacking', tar([file('usr/bin/.wh.tail')]))}"
+    ways = ("--engine", "docker", "--engine", "github")
     # A short path: that of a socket below it has an end.
     with engines.docker(tmp_path_factory.mktemp("docker")) as started:
         env = environment | started.env
-        seen = found(env, good, "--engine", "docker", code=1)
-        assert wrong(seen) == [f"docker/{name}" for name in NO_SEED]
-        assert len(seen) == len(checks_for("seed", "amd64"))
-        seen = found(env, lacking, "--engine", "docker", code=1)
+        seen = found(env, good, *ways, code=1)
+        assert wrong(seen) == [f"{way}/{name}" for way in ("docker", "github") for name in NO_SEED]
+        assert len(seen) == 2 * len(checks_for("seed", "amd64"))
+        seen = found(env, lacking, *ways, code=1)
         assert "docker//usr/bin/tail" in wrong(seen)
+        assert (
+            "a job's container does not start, for the image has no `tail`"
+            in (seen["github/contract"]["said"])
+        )
+        left = subprocess.run(
+            ["docker", "ps", "--all", "--quiet"], env=env, capture_output=True, check=True
+        )
+        assert left.stdout == b""
 
 
 @pytest.mark.parametrize(

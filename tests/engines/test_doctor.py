@@ -1,4 +1,4 @@
-"""A real seed keeps its whole contract."""
+"""A real seed keeps its whole contract, and as a job's container of GitHub's runner as well."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nix_seed.registry.layout import Image
-from nix_seed.setup.doctor_image import check_image, kind_of
+from nix_seed.setup.doctor_image import GITHUB, check_image, kind_of
 from nix_seed.setup.rules.diagnosis import Health, checks_for, exit_code
 from nix_seed.use.engines.base import Engine
 from nix_seed.use.engines.containers import extra, why_no_start
@@ -17,11 +17,12 @@ from nix_seed.use.engines.containers import extra, why_no_start
 def test_a_seed_is_well(
     engine: Engine, image: Image, root: Path, started: tuple[str, dict[str, str]]
 ) -> None:
-    found = list(check_image(image, root.parent.parent, [engine.name]))
+    ways = [engine.name, GITHUB] if engine.name == "docker" else [engine.name]
+    found = list(check_image(image, root.parent.parent, ways))
     assert [each for each in found if each.outcome is not Health.FINE] == []
     assert exit_code(found) == 0
-    assert len(found) == len(checks_for("seed", image.architecture))
-    assert {each.area for each in found} == {engine.name}
+    assert len(found) == len(ways) * len(checks_for("seed", image.architecture))
+    assert {each.area for each in found} == set(ways)
 
 
 def test_an_image_to_ship_is_asked_for_less(engine: Engine, run_image: Image, root: Path) -> None:

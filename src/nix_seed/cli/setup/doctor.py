@@ -32,14 +32,14 @@ _STYLES: dict[str, dict[str, Any]] = {
     "false": {"fg": "red"},
     "not checked": {"fg": "magenta"},
 }
-_WAYS = ["bwrap", "podman", "docker"]
+_WAYS = ["bwrap", "podman", "docker", "github"]
 
 
 @seed_command("doctor")
 @argument("image", "[IMAGE]", required=False)
 @option(
     "--engine",
-    "Replay IMAGE's contract with this only [all].",
+    "Replay IMAGE's contract with this only; github: as its runner does, by Docker [all].",
     into="ways",
     multiple=True,
     type=click.Choice(_WAYS),

@@ -116,8 +116,7 @@ _BOTH = (
 _SEED = (
     _program("/usr/bin/env", "/usr/bin/env true", "scripts begin with it"),
     _program("/usr/bin/cat", "/usr/bin/cat /etc/os-release > /dev/null"),
-    # The runner starts it by its name: it must be on PATH, too.
-    _program("/usr/bin/tail", "echo x | tail -n 1"),
+    _program("/usr/bin/tail", "echo x | /usr/bin/tail -n 1"),
     _program("/usr/bin/grep", "echo x | /usr/bin/grep x"),
     Clause(
         "os-release probe",
