@@ -7,6 +7,7 @@ import random
 import pytest
 
 from nix_seed.audit.rules.conflicts import (
+    before,
     find_disorder,
     find_ledger_conflicts,
     heads_of,
@@ -103,6 +104,7 @@ def test_random_honest_ledgers_have_no_disorder() -> None:
         assert sorted(order) == sorted(each.digest for each in records)
         for each in records:
             assert all(order.index(p) < order.index(each.digest) for p in each.previous)
+        assert before(records, [digest(40)]) == set(order)
 
 
 def entry(of: LedgerRecord, **changes: Digest) -> LedgerEntry:

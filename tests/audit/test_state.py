@@ -365,6 +365,20 @@ def test_another_repository_of_the_same_promoters_explains_entries(
     assert (explained.code, explained.report["findings"]) == (0, [])
 
 
+def test_since_takes_what_was_before_as_it_is(ledger: Ledger) -> None:
+    from support.audits import unlist
+
+    unlist(ledger.layout, ledger.digest(1), lambda _: False)
+    assert ledger.audit(state=None).code == 1
+    for name in (str(commit(1)), str(ledger.digest(1))):
+        assert ledger.audit("--since", name, state=None).code == 0
+    ended = ledger.run(
+        *["audit", "--from", ledger.repository, "--policy", str(ledger.write_policy())],
+        *["--no-state", "--since", "v1.0"],
+    )
+    assert (ended.code, "no record of the ledger is v1.0" in ended.printed) == (2, True)
+
+
 def test_a_log_that_the_policy_gives_no_place_for(ledger: Ledger) -> None:
     del ledger.logs[0]["url"]
     policy = Digest.of(ledger.policy().encode())

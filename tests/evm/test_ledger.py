@@ -37,6 +37,7 @@ def test_what_is_published_is_found_by_commit_by_root_and_in_the_replay(evm: Evm
     replayed = list(ledger.entries())
     assert [found.says(entry) for found, entry in zip(replayed, entries, strict=True)] == [True] * 3
     assert [found.position.split(",")[0] for found in replayed] == ["entry 0", "entry 1", "entry 2"]
+    assert list(ledger.entries(2)) == replayed[2:]
     assert list(ledger.entries(3)) == []
 
 

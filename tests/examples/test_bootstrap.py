@@ -104,8 +104,9 @@ def test_the_way_from_the_output_to_the_seed(bootstrap: str, tmp_path: Path) -> 
 
 def test_the_demo_rests_on_busybox_and_debians_archives(tmp_path: Path) -> None:
     project = make_project("hello", tmp_path / "hello")
-    rule = "executed-seed-max=1KiB"
-    ran = nix_seed("roots", project, "--policy", rule, "--json", cache=tmp_path)
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[roots]\nexecuted-seed-max = "1 KiB"\n')
+    ran = nix_seed("roots", project, "--policy", policy, "--json", cache=tmp_path)
     assert ran.code == 1, ran.err
     found = json.loads(ran.out)
     [busybox] = found["executed"]

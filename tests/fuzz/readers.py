@@ -348,7 +348,9 @@ READERS: Final[Mapping[str, Reader]] = {
         lambda data: Outline.from_json(canonical_json.loads(data, label="it")),
         _json({"kind": "seed", "name": "x"}),
     ),
-    "policy of roots": Reader(text(RootsPolicy.parse), (b"executed-seed-max=1KiB,built-here",)),
+    "policy of roots": Reader(
+        text(lambda said: RootsPolicy.parse_file(said, "it")), (b'executed-seed-max = "1KiB"\n',)
+    ),
     "address": Reader(
         text(deeds.read_address),
         (b"https://h:5000/v2/x?y=z#f", b"../x;y", b"http://[::1]/", b"//other\\@home/"),

@@ -252,6 +252,19 @@ def test_policies_that_mean_nothing_are_refused(text: str, message: str) -> None
         RootsPolicy.parse(text)
 
 
+def test_policy_file() -> None:
+    text = '[roots]\nexecuted-seed-max = "1 KiB"\nbuilt-here = true\nno-host = false\n'
+    policy = RootsPolicy.parse_file(text, "p.toml")
+    assert policy == RootsPolicy.parse("executed-seed-max=1024 built-here")
+    for wrong, message in {
+        "[roots": "is not TOML",
+        "[other]\n": "has no table",
+        "[roots]\n": "no rule",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            RootsPolicy.parse_file(wrong, "p.toml")
+
+
 LARGE = """
 import time
 from pathlib import Path

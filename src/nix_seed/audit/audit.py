@@ -94,8 +94,8 @@ class AuditQuestion:
 
     *also* are other repositories that the same promoters release, whose records explain entries of
     the same logs. *places* says where logs are, by name, in place of the policy. *ask*: whatever is
-    behind an address may be asked. *whole* does not go on from what was kept. Findings *accepted*,
-    by id, are notices.
+    behind an address may be asked. *since* takes releases up to that commit or record as they are;
+    *whole* does not go on from what was kept. Findings *accepted*, by id, are notices.
     """
 
     copies: tuple[AnyReference, ...]
@@ -104,6 +104,7 @@ class AuditQuestion:
     also: tuple[AnyReference, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
     ask: bool = True
+    since: str | None = None
     whole: bool = False
     most: int = MOST_ENTRIES
     accepted: frozenset[str] = frozenset()
@@ -127,7 +128,7 @@ def audit(
         work = _Audit(stores, question, kept, state, now)
         report = work.run()
         # What was accepted is not settled: the next audit is to come upon it again.
-        if report.clean:
+        if report.clean and question.since is None:
             files.save(work.state())
     return report
 
@@ -311,10 +312,11 @@ class _Audit:
         """Audit each new release by itself; keep who counted for it."""
         waiting = self._waiting()
         releases = Releases(self._stores, self._copies, self._bench, self._now, waiting)
+        taken = self._taken()
         done: dict[Digest, LedgerRecord] = {}
         tell(Stage("releases", "evaluating quorums", len(new)))
         for record in new:
-            if not record.stands:
+            if not record.stands or record.digest in taken:
                 continue
             with self._net(f"the release {record.commit}"):
                 done[record.digest], findings = releases.audit(
@@ -340,6 +342,19 @@ class _Audit:
     @cached_property
     def _tags(self) -> Tags:
         return read_tags(self._copies, self._book.all)
+
+    def _taken(self) -> frozenset[Digest]:
+        """Return the records up to the one that ``since`` names, which are taken as they are."""
+        since = self._question.since
+        if since is None:
+            return frozenset()
+        named = [e for e in self._records if since in (str(e.commit), str(e.digest), e.digest.hex)]
+        if not named:
+            raise InputError(
+                f"no record of the ledger is {since}, or of that commit",
+                hint="--since takes a promoted commit, or a record's digest",
+            )
+        return conflicts.before(self._records, [each.digest for each in named])
 
     def _judge(self, old: Sequence[LedgerRecord], new: Sequence[LedgerRecord]) -> None:
         tags, names = self._tags.named, [copy.name for copy in self._copies]

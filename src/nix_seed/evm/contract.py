@@ -353,9 +353,9 @@ class EvmLedger:
         found = self.contract.entry_of(root)
         return () if found is None else (found,)
 
-    def entries(self) -> Iterator[LedgerEntry]:
-        """Yield the entries, once the replay of all of them holds."""
-        yield from self.contract.entries()
+    def entries(self, since: int | None = None) -> Iterator[LedgerEntry]:
+        """Yield the entries from number *since* on, once the replay of all of them holds."""
+        yield from self.contract.entries()[since or 0 :]
 
     def _settled(self, entry: LedgerEntry, sender: Sender) -> LedgerEntry:
         """Wait until what stands for the commit, in a block not yet final, is final."""

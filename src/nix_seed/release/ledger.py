@@ -207,9 +207,9 @@ class LoggedLedger:
         """Return the entries with this root; the whole ledger is read for it."""
         return tuple(entry for entry in self.entries() if entry.root == root)
 
-    def entries(self) -> Iterator[LedgerEntry]:
-        """Yield every entry that the first one leads to, in order."""
-        yield from map(_entry, self.records())
+    def entries(self, since: int | None = None) -> Iterator[LedgerEntry]:
+        """Yield every entry that the first one leads to, in order, or those from *since* on."""
+        yield from map(_entry, self.records()[since or 0 :])
 
     def records(self) -> list[Record]:
         """Return every record that stands and that the first one leads to, in order."""

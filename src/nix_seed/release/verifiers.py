@@ -76,8 +76,8 @@ class Ledger(Protocol):
         """Return the entries with this root."""
         ...
 
-    def entries(self) -> Iterator[LedgerEntry]:
-        """Replay the ledger from its first entry on."""
+    def entries(self, since: int | None = None) -> Iterator[LedgerEntry]:
+        """Replay the ledger from its first entry, or from *since* (a block, or an index) on."""
         ...
 
 

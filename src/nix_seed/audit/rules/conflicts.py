@@ -337,6 +337,19 @@ def in_order(records: Sequence[LedgerRecord]) -> tuple[LedgerRecord, ...]:
     return tuple(done.values())
 
 
+def before(records: Sequence[LedgerRecord], last: Sequence[Digest]) -> frozenset[Digest]:
+    """Return *last* and all that these come after, directly or not."""
+    known = {record.digest: record for record in records}
+    found: set[Digest] = set()
+    ahead = list(last)
+    while ahead:
+        digest = ahead.pop()
+        if digest in known and digest not in found:
+            found.add(digest)
+            ahead += known[digest].previous
+    return frozenset(found)
+
+
 def find_disorder(records: Sequence[LedgerRecord]) -> Iterator[AuditFinding]:
     """Yield gaps, records that others passed over, and that there are several heads."""
     ordered = in_order(records)

@@ -48,6 +48,10 @@ audit_options = together(
         into="logs",
         multiple=True,
     ),
+    option(
+        "--since COMMIT|RECORD",
+        "Take the releases up to this one as they are: only later ones are evaluated anew.",
+    ),
     option("--whole", "Begin anew, whatever was audited before."),
     option(
         "--accept ID",
@@ -78,6 +82,7 @@ def question_of(options: dict[str, Any], *, ask: bool) -> audit.AuditQuestion:
             shared.named_value("--log", each, "log=https://HOST") for each in options["logs"]
         ),
         ask=ask,
+        since=options["since"],
         whole=options["whole"],
         most=options["most_entries"] or audit.MOST_ENTRIES,
         accepted=frozenset(options["accept"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from nix_seed.cli import options as shared
@@ -29,7 +30,7 @@ with lazily():
 @shared.made_options
 @option("--why PATH", "The shortest way from the image to PATH.", type=str)
 @option(
-    "--policy RULES",
+    "--policy RULES|FILE",
     "Exit with 1 if broken: executed-seed-max=1KiB,binary-max=0,built-here,no-impure,no-host.",
 )
 @shared.store_option
@@ -41,9 +42,7 @@ def command(**options: Any) -> None:
     Binaries that are executed and were not built; fetched and added files that hold machine code;
     other sources; impure derivations; what was substituted, and with whose signature.
     """
-    policy = None
-    if options["policy"] is not None:
-        policy = policies.RootsPolicy.parse(options["policy"])
+    policy = None if options["policy"] is None else _policy(options["policy"])
     nix = shared.nix_of(options)
     with progress():
         roots, unknown = _roots(nix, options)
@@ -56,6 +55,17 @@ def command(**options: Any) -> None:
     verdict = None if policy is None else policies.evaluate_roots(policy, report.findings)
     answer(_json(report, verdict), _lines(report), indent=2)
     _judge(policy, verdict)
+
+
+def _policy(text: str) -> policies.RootsPolicy:
+    """Read rules, or the file of them."""
+    path = Path(text)
+    if not path.is_file() and path.suffix != ".toml":
+        return policies.RootsPolicy.parse(text)
+    try:
+        return policies.RootsPolicy.parse_file(path.read_text("utf-8"), text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the policy {path}: {error}") from error
 
 
 def _roots(nix: nix.Nix, options: dict[str, Any]) -> tuple[origins.Roots, tuple[StorePath, ...]]:

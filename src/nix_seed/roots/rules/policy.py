@@ -14,6 +14,7 @@ A rule that cannot be judged, because a file is not here, is neither kept nor br
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -102,25 +103,53 @@ class RootsPolicy:
         values: dict[str, Any] = {}
         for word in filter(None, re.split(r"[,\s]+", text)):
             name, equals, value = word.partition("=")
+            values[name] = value if equals else True
+        return cls._of(values, "the policy")
+
+    @classmethod
+    def parse_file(cls, text: str, label: str) -> Self:
+        """Read a TOML file whose table ``[roots]`` has the rules as its keys."""
+        try:
+            table = tomllib.loads(text).get("roots")
+        except (ValueError, RecursionError) as error:  # as for a number of 5,000 digits
+            raise InputError(f"{label} is not TOML: {error}") from error
+        if not isinstance(table, dict):
+            raise InputError(
+                f"{label} has no table [roots]",
+                hint='write [roots] and below it executed-seed-max = "1KiB"',
+            )
+        # `built-here = false` is no rule.
+        return cls._of({name: value for name, value in table.items() if value is not False}, label)
+
+    @classmethod
+    def _of(cls, values: dict[str, Any], label: str) -> Self:
+        for name, value in values.items():
             if name not in (*_SIZES, *_FLAGS):
                 known = ", ".join((*_SIZES, *_FLAGS))
-                raise InputError(f"there is no rule {name}", hint=f"rules are: {known}")
-            if (name in _FLAGS) == bool(equals):
-                wanted = "takes no value" if equals else "needs a size, such as 1KiB"
-                raise InputError(f"the rule {name} {wanted}")
-            values[name.replace("-", "_")] = _size(name, value) if equals else True
+                raise InputError(f"{label}: there is no rule {name}", hint=f"rules are: {known}")
+            if (name in _FLAGS) != (value is True):
+                wanted = "takes no value" if name in _FLAGS else "needs a size, such as 1KiB"
+                raise InputError(f"{label}: {name} {wanted}")
         if not values:
             raise InputError(
-                "the policy has no rule in it, so nothing could break it",
+                f"{label} has no rule in it, so nothing could break it",
                 hint="name one, such as executed-seed-max=1KiB",
             )
-        return cls(**values)
+        return cls(
+            executed_seed_max=_size(values, "executed-seed-max", label),
+            binary_max=_size(values, "binary-max", label),
+            built_here="built-here" in values,
+            no_impure="no-impure" in values,
+            no_host="no-host" in values,
+        )
 
 
-def _size(name: str, text: str) -> int:
-    match = _SIZE.match(text)
+def _size(values: dict[str, Any], name: str, label: str) -> int | None:
+    if name not in values:
+        return None
+    match = _SIZE.match(str(values[name]))
     if match is None or match[2].lower() not in _UNITS:
-        raise InputError(f"{name}: {text!r} is no size", hint="write 512, or 1KiB")
+        raise InputError(f"{label}: {name}: {values[name]!r} is no size", hint="write 512, or 1KiB")
     return int(match[1]) * _UNITS[match[2].lower()]
 
 
