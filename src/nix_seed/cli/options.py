@@ -101,11 +101,27 @@ image_options = together(
 """Add what says which image is meant: the flake, its attribute, kind, system, layers, base."""
 
 
+class _Project(click.Option):
+    """The option that names the project; its older name, ``--src``, is taken and not shown."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        record = super().get_help_record(ctx)
+        return record and (record[0].replace(", --src", ""), record[1])
+
+
 def project_option(about: str, *, any_flake: bool = False) -> Callable[[Any], Any]:
     """Return the option ``--flake``, read as ``src``: a directory, or *any_flake*, as a text."""
-    kind = str if any_flake else click.Path(path_type=Path, file_okay=False, exists=True)
-    spec = "--flake FLAKE" if any_flake else "--flake DIR"
-    return option(spec, about, into="src", type=kind, default=".")
+    return click.option(
+        "--flake",
+        "--src",
+        "src",
+        cls=_Project,
+        type=str if any_flake else click.Path(path_type=Path, file_okay=False, exists=True),
+        default=".",
+        show_default=True,
+        metavar="FLAKE" if any_flake else "DIR",
+        help=about,
+    )
 
 
 def seed_options(engines: Sequence[str], project: str) -> Callable[[Command], Command]:

@@ -1,6 +1,6 @@
 """Prepares a repository for seeds in CI: a workflow and a policy.
 
-``plan_init`` reads and decides, ``carry_out`` writes, file by file, each whole or not at all.
+``plan_init`` reads and decides, ``carry_out`` writes: everything that the plan shows, or nothing.
 ``flake.nix`` is never written; ``flake_lines`` says what a person may add to it.
 
 The CI configuration that ``nix-seed init`` writes; ``templates`` has its text.
@@ -286,24 +286,58 @@ def flake_lines(ref: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 
 def carry_out(plan: InitPlan) -> None:
-    """Write *plan*; ``InputError``, before anything is written, where a file changed since."""
+    """Write *plan*, all of it or nothing; ``InputError`` where a file changed since."""
     root = plan.repository.root
-    # Past symlinks, which may not lead out of the repository.
-    targets = [(root / change.path).resolve() for change in plan.to_write]
-    for change, path in zip(plan.to_write, targets, strict=True):
-        if not path.is_relative_to(root.resolve()):
-            raise InputError(
-                f"{change.path} lies outside of the repository, at {path}",
-                hint="nothing was written: a symlink leads there",
-            )
-        if read_text(path) != change.before:
-            raise InputError(
-                f"{change.path} was changed meanwhile", hint="nothing was written: try again"
-            )
-    for change, path in zip(plan.to_write, targets, strict=True):
-        with explained(f"making {path.parent}"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
-        with unnamed(path.parent, f"writing {path}") as file:
-            file.write(change.after.encode())
-            file.keep(path, mode)
+    done: list[init.FileChange] = []
+    made: list[Path] = []
+    try:
+        for change in plan.to_write:
+            if read_text(root / change.path) != change.before:
+                raise InputError(
+                    f"{change.path} was changed meanwhile", hint="nothing was written: try again"
+                )
+            path = _target(root, change.path)
+            made += _make_directory(path.parent)
+            done.append(change)
+            _write(path, change.after)
+    except BaseException:
+        for change in reversed(done):
+            _take_back(root / change.path, change.before)
+        for directory in reversed(made):
+            with explained(f"removing {directory}"):
+                directory.rmdir()
+        raise
+
+
+def _target(root: Path, path: str) -> Path:
+    """Return the file to write, past symlinks, which may not lead out of the repository."""
+    target = (root / path).resolve()
+    if not target.is_relative_to(root.resolve()):
+        raise InputError(
+            f"{path} lies outside of the repository, at {target}",
+            hint="nothing was written: a symlink leads there",
+        )
+    return target
+
+
+def _make_directory(directory: Path) -> list[Path]:
+    with explained(f"making {directory}"):
+        if directory.exists():
+            return []
+        made = _make_directory(directory.parent)
+        directory.mkdir()
+        return [*made, directory]
+
+
+def _write(path: Path, text: str) -> None:
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
+    with unnamed(path.parent, f"writing {path}") as file:
+        file.write(text.encode())
+        file.keep(path, mode)
+
+
+def _take_back(path: Path, before: str | None) -> None:
+    if before is not None:
+        _write(path.resolve(), before)
+    else:
+        path.unlink(missing_ok=True)

@@ -12,7 +12,13 @@ from nix_seed.formats.oci.reference import parse_reference
 
 @seed_command("index")
 @argument("target", "REF")
-@argument("images", "[IMAGE]...", nargs=-1)
+@argument("more", "[IMAGE]...", nargs=-1)
+@option(
+    "--system-images IMAGE",
+    "One system's image; the same as naming it after REF.",
+    into="images",
+    multiple=True,
+)
 @option(
     "--system SYSTEM",
     "A system the index must have; nothing is published while one lacks.",
@@ -40,7 +46,7 @@ def command(**options: Any) -> None:
     from nix_seed.sbom.sbom import listed_licences
 
     target = parse_reference(options["target"])
-    images = [parse_reference(image) for image in options["images"]]
+    images = [parse_reference(image) for image in (*options["images"], *options["more"])]
     systems = list(options["systems"])
     with progress():
         if options["flake"] is not None:
