@@ -28,13 +28,13 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.core.files import explained, write_new
 from nix_seed.evm.open import require_evm
-from nix_seed.formats.intoto.statement import Commit
-from nix_seed.release.rules.record import LedgerEntry
-from nix_seed.trust.rules.policy import LedgerSpec
 
 with lazily():
     from nix_seed.evm import contract as contracts, nodes as chains, signatures as signing
+    from nix_seed.formats.intoto import statement as intoto
     from nix_seed.release import load
+    from nix_seed.release.rules import record as records
+    from nix_seed.trust.rules import policy as policies
 
 
 Content = TypeVar("Content", "signing.ReleaseMessage", "signing.BuilderSet")
@@ -234,9 +234,9 @@ def _sign(**options: Any) -> None:
     commit, given, epoch = options["commit"], options["commit_key"], options["epoch"]
     if (commit is None) == (given is None):
         raise InputError("say either --commit or --commit-key")
-    commit_key = Digest.parse(given) if commit is None else Commit(commit).key
+    commit_key = Digest.parse(given) if commit is None else intoto.Commit(commit).key
     root, record = Digest.parse(options["root"]), Digest.parse(options["record"])
-    entry = LedgerEntry(commit_key, root, record)
+    entry = records.LedgerEntry(commit_key, root, record)
     if epoch is None:
         signature = contracts.Contract.open(_spec(options)).sign(entry, key)
     else:
@@ -278,9 +278,9 @@ def _show(**options: Any) -> None:
     if sum((commit is not None, root is not None, every)) > 1:
         raise InputError("say one of COMMIT, --root and --all")
     contract = contracts.Contract.open(_spec(options))
-    found: Sequence[LedgerEntry | None] = contract.entries() if every else ()
+    found: Sequence[records.LedgerEntry | None] = contract.entries() if every else ()
     if commit is not None:
-        found = [contract.entry(Commit(commit).key)]
+        found = [contract.entry(intoto.Commit(commit).key)]
     elif root is not None:
         found = [contract.entry_of(Digest.parse(root))]
     entries = [each for each in found if each is not None]
@@ -306,13 +306,15 @@ def _show(**options: Any) -> None:
         exit_with(1)
 
 
-def _spec(options: dict[str, Any]) -> LedgerSpec:
+def _spec(options: dict[str, Any]) -> policies.LedgerSpec:
     """Return the contract that *options* name, or the policy's."""
     rpc, confirmations = options["rpc"], options["confirmations"]
     if options["address"] is not None:
         if options["chain_id"] is None:
             raise InputError("--address needs --chain-id: the same address is on every chain")
-        return LedgerSpec("evm", "evm", options["chain_id"], options["address"], rpc, confirmations)
+        return policies.LedgerSpec(
+            "evm", "evm", options["chain_id"], options["address"], rpc, confirmations
+        )
     if options["chain_id"] is not None:
         raise InputError("--chain-id needs --address")
     file, name = options["policy_file"], options["ledger_id"]
