@@ -10,17 +10,17 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import field, replace
 from pathlib import Path
 
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.files import explained, open_lock
+from nix_seed.core.parallel import in_parallel
 from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.manifest import Descriptor, Manifest
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.read.check import unpack_last
-from nix_seed.image.read.safe_root import open_directory, remove
+from nix_seed.image.read.safe_root import remove_tree
 from nix_seed.registry.layout import Image, Layout, open_image
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.store import Fetched, ImageStore
@@ -161,9 +161,11 @@ def mounted_engine(
     layout = LayoutStore(Layout.create(directory / _LAYOUT))
 
     def take_documents() -> LayoutStore:
-        with ThreadPoolExecutor(2) as pool:
-            blobs = (manifest.config, *manifest.layers[-1:])
-            list(pool.map(lambda blob: _take(layout, blob, source), blobs))
+        def take(blob: Descriptor) -> None:
+            if not layout.has_blob(blob.digest):
+                layout.take_blob(blob, lambda held: source.open_blob(blob, held))
+
+        in_parallel(take, (manifest.config, *manifest.layers[-1:]), 2)
         return layout
 
     seed = open_mountable(name, root, source, take_documents)
@@ -185,28 +187,12 @@ def clear_mounted(cache: Path, before: float) -> tuple[str, ...]:
     removed = []
     for directory in sorted((cache / "mounted").glob("sha256-*")):
         with explained(f"clearing {directory}"), open_lock(directory / _LOCK) as lock:
-            if directory.stat().st_mtime >= before or not _try_lock(lock.fileno()):
-                continue
-            parent = open_directory(directory.parent)
-            try:
-                remove(directory.name, parent)
-            finally:
-                os.close(parent)
-            removed.append(directory.name)
+            if directory.stat().st_mtime < before:
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    remove_tree(directory)
+                    removed.append(directory.name)
     return tuple(removed)
-
-
-def _try_lock(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _take(layout: LayoutStore, blob: Descriptor, source: ImageStore) -> None:
-    if not layout.has_blob(blob.digest):
-        layout.take_blob(blob, lambda held: source.open_blob(blob, held))
 
 
 def _start(
