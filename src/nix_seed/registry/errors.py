@@ -21,14 +21,7 @@ from typing import TypeVar
 
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
 from nix_seed.core.values import dataclass
-from nix_seed.registry.rules.http import (
-    LATER,
-    UNKNOWN_KIND,
-    Meaning,
-    RegistryQuestion,
-    Rule,
-    is_page,
-)
+from nix_seed.registry.rules import http
 
 # Answers that say by themselves that nothing was done, whatever the method was.
 _NOT_DONE = frozenset({425, 429, 503})
@@ -43,6 +36,11 @@ _PAGE = (
     "a web page is no registry's answer: it is a login's or a proxy's. See what a browser shows at"
     " the registry, and check its name, HTTPS_PROXY and NO_PROXY"
 )
+_LOG_IN = (
+    "log in with `docker login`, `podman login` or --username/--password-stdin, or set "
+    "NIX_SEED_REGISTRY_USERNAME and NIX_SEED_REGISTRY_PASSWORD"
+)
+_LOG_IN_AGAIN = "these credentials are wrong or expired, or lack the permission: log in again"
 _TITLE = re.compile(r"<title[^>]{0,200}>([^<]{1,300})", re.I)
 _WORDS = 300  # characters of a foreign message that are shown
 _SHORTEST_SECRET = 6
@@ -93,11 +91,16 @@ class Attempt:
 
 def retryable(status: int) -> bool:
     """Whether the same request may succeed later."""
-    return status in LATER
+    return status in http.LATER
 
 
 def failure(
-    attempt: Attempt, rule: Rule, status: int, headers: Mapping[str, str], body: bytes, who: str
+    attempt: Attempt,
+    rule: http.Rule,
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    who: str,
 ) -> NixSeedError:
     """Return the error for an answer that settles nothing; *who* gave it, *rule* says what it is.
 
@@ -106,7 +109,7 @@ def failure(
     words = describe(body, attempt.secrets)
     said = f"{status}: {words}" if words else f"{status}"
     doing = attempt.doing
-    if rule.meaning is Meaning.LATER:
+    if rule.meaning is http.Meaning.LATER:
         limited = status == 429 and attempt.identity == "anonymous"
         return Unreachable(
             f"{doing}: {who} answered {said}",
@@ -117,28 +120,30 @@ def failure(
             not_done=status in _NOT_DONE,
         )
     # What limits a request, or asks for a password, says what it wants by its status.
-    page = is_page(headers) and status != 413 and "WWW-Authenticate" not in headers
+    page = http.is_page(headers) and status != 413 and "WWW-Authenticate" not in headers
     if status in {401, 403} and not rule.by_storage:
         answered = f"{who} answered {said}" if page else f"denied ({said})"
-        hint = _PAGE if page else _how_to_log_in(attempt.identity)
+        hint = _LOG_IN if attempt.identity == "anonymous" else _LOG_IN_AGAIN
         return Denied(
             f"{doing}: {answered}; it needs {attempt.needs}, as {attempt.identity}",
-            hint=_FULL if _IS_FULL.search(words) else hint,
+            hint=_FULL if _IS_FULL.search(words) else _PAGE if page else hint,
         )
-    if rule.question is RegistryQuestion.TAKE_MANIFEST and not _NOT_YET.isdisjoint(_codes(body)):
+    if rule.question is http.RegistryQuestion.TAKE_MANIFEST and not _NOT_YET.isdisjoint(
+        _codes(body)
+    ):
         return Unreachable(
             f"{doing}: {who} answered {said}",
             hint="it does not find what was sent before: try again later",
             not_done=True,
         )
-    kind = NotTaken if rule.meaning is Meaning.OTHER_WAY else CouldNotCheck
+    kind = NotTaken if rule.meaning is http.Meaning.OTHER_WAY else CouldNotCheck
     hint = rule.said
     if status == _NO_ROOM or _IS_FULL.search(words):
         hint = _FULL
     elif page:
         hint = _PAGE
-    elif rule.question is RegistryQuestion.TAKE_MANIFEST and _INVALID in _codes(body):
-        hint = UNKNOWN_KIND
+    elif rule.question is http.RegistryQuestion.TAKE_MANIFEST and _INVALID in _codes(body):
+        hint = http.UNKNOWN_KIND
     return kind(f"{doing}: {who} answered {said}", hint=hint or None)
 
 
@@ -148,7 +153,10 @@ def describe(body: bytes, secrets: tuple[str, ...] = ()) -> str:
     Or the title of a web page. Empty for what is neither; nothing of one that repeats one of
     *secrets*.
     """
-    found = [_one(error) for error in _errors(body)] or [_title(body)]
+    found = [
+        " ".join(str(error[key]) for key in ("code", "message") if isinstance(error.get(key), str))
+        for error in _errors(body)
+    ] or [_title(body)]
     # A registry's words reach a terminal: no control characters, no line breaks.
     text = "".join(
         character if character.isprintable() else " "
@@ -177,20 +185,6 @@ def _title(body: bytes) -> str:
 
 def _codes(body: bytes) -> list[str]:
     return [str(error.get("code")) for error in _errors(body)]
-
-
-def _one(error: dict[str, object]) -> str:
-    parts = [error[key] for key in ("code", "message") if isinstance(error.get(key), str)]
-    return " ".join(map(str, parts))
-
-
-def _how_to_log_in(identity: str) -> str:
-    if identity == "anonymous":
-        return (
-            "log in with `docker login`, `podman login` or --username/--password-stdin, or set "
-            "NIX_SEED_REGISTRY_USERNAME and NIX_SEED_REGISTRY_PASSWORD"
-        )
-    return "these credentials are wrong or expired, or lack the permission: log in again"
 
 
 T = TypeVar("T")

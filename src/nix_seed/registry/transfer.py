@@ -24,8 +24,10 @@ from nix_seed.registry.open import JOBS, AnyReference, Stores, choose_system, fe
 from nix_seed.registry.store import Fetched, Held, ImageStore
 
 _MOST_IMAGES = 200
-_MANIFESTS = (MediaType.MANIFEST, "application/vnd.docker.distribution.manifest.v2+json")
-_INDEXES = (MediaType.INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
+_OLD = {
+    "application/vnd.docker.distribution.manifest.v2+json": "an image",
+    "application/vnd.docker.distribution.manifest.list.v2+json": "a list",
+}
 
 How = Literal["moved", "linked", "present"]
 
@@ -104,9 +106,7 @@ def transfer(
     for tag in tags:
         target.put_manifest(root.body, _type(root), tag)
         tell(TagMoved(tag, root.descriptor.digest))
-    images = tuple(
-        document.descriptor for document in found.documents if _type(document) in _MANIFESTS
-    )
+    images = tuple(each.descriptor for each in found.documents if _type(each) == MediaType.MANIFEST)
     return Transferred(root.descriptor, images, tuple(tags), blobs)
 
 
@@ -126,42 +126,28 @@ def _walk(
         return
     if len(documents) >= _MOST_IMAGES or depth > 4:
         raise CheckedFalse(f"{label}: an index of more images than {_MOST_IMAGES}, or too deep")
-    if _type(here) in _MANIFESTS:
-        manifest = _parse_manifest(here, label)
+    if _type(here) == MediaType.MANIFEST:
+        manifest = Manifest.parse(here.body, label)
         blobs |= {blob.digest: blob for blob in (manifest.config, *manifest.layers)}
-    elif _type(here) in _INDEXES:
-        for child in _parse_index(here, label).manifests:
-            _walk(store, _child(store, child, label), documents, blobs, depth + 1)
+    elif _type(here) == MediaType.INDEX:
+        for child in Index.parse(here.body, label).manifests:
+            found = store.get_manifest(child.digest)
+            if found is None:
+                raise CheckedFalse(
+                    f"{label} names the image {child.digest}, which {store} does not have",
+                    hint="the index is incomplete: publish it again",
+                )
+            if found.descriptor.size != child.size:
+                raise CheckedFalse(f"{label} gives {child.digest} another size than it has")
+            _walk(store, found, documents, blobs, depth + 1)
+    elif _type(here) in _OLD:
+        raise InputError(
+            f"{label} is {_OLD[_type(here)]} of Docker's old format, not of OCI's",
+            hint="convert it first, as with `skopeo copy --format oci`",
+        )
     else:
         raise InputError(f"{label} is {_type(here)}, neither an image nor an index")
     documents[here.descriptor.digest] = here
-
-
-def _child(store: ImageStore, child: Descriptor, label: str) -> Fetched:
-    found = store.get_manifest(child.digest)
-    if found is None:
-        raise CheckedFalse(
-            f"{label} names the image {child.digest}, which {store} does not have",
-            hint="the index is incomplete: publish it again",
-        )
-    if found.descriptor.size != child.size:
-        raise CheckedFalse(f"{label} gives {child.digest} another size than it has")
-    return found
-
-
-def _parse_manifest(document: Fetched, label: str) -> Manifest:
-    if _type(document) != MediaType.MANIFEST:
-        raise InputError(
-            f"{label} is an image of Docker's old format, not an OCI image",
-            hint="convert it first, as with `skopeo copy --format oci`",
-        )
-    return Manifest.parse(document.body, label)
-
-
-def _parse_index(document: Fetched, label: str) -> Index:
-    if _type(document) != MediaType.INDEX:
-        raise InputError(f"{label} is a list of Docker's old format, not an OCI index")
-    return Index.parse(document.body, label)
 
 
 class _Stopped(CouldNotCheck):

@@ -143,7 +143,8 @@ def proxy_for(environ: Mapping[str, str], url: Url) -> Proxy | None:
 
     ``InputError`` for a proxy that cannot be used; its message holds no password.
     """
-    if is_loopback(url.host) or _exempt(_get(environ, "no") or "", url):
+    exempt = re.split(r"[\s,]+", (_get(environ, "no") or "").lower())
+    if is_loopback(url.host) or any(_matches(entry, url) for entry in exempt if entry):
         return None
     for name in (url.scheme, "all"):
         if value := _get(environ, name):
@@ -167,10 +168,6 @@ def proxy_for(environ: Mapping[str, str], url: Url) -> Proxy | None:
 
 def _get(environ: Mapping[str, str], name: str) -> str | None:
     return environ.get(f"{name}_proxy") or environ.get(f"{name.upper()}_PROXY")
-
-
-def _exempt(no_proxy: str, url: Url) -> bool:
-    return any(_matches(entry.lower(), url) for entry in re.split(r"[\s,]+", no_proxy) if entry)
 
 
 def _matches(entry: str, url: Url) -> bool:
@@ -299,12 +296,7 @@ TABLE: Final = (
         "where tags are immutable here, exempt the tags sha256-* from that",
     ),
     _row(_Q.TAKE_MANIFEST, "413", _M.REFUSED, said="the manifest is too large for this registry"),
-    _row(
-        _Q.TAKE_MANIFEST,
-        "404 405 406 415 422 501",
-        _M.REFUSED,
-        said=UNKNOWN_KIND,
-    ),
+    _row(_Q.TAKE_MANIFEST, "404 405 406 415 422 501", _M.REFUSED, said=UNKNOWN_KIND),
     _row(_Q.TOKEN, "200", _M.YES),
     _row(_Q.FORGET, "200 202 204 400 404 405 501", _M.YES),
 )
@@ -384,4 +376,7 @@ def document_type(header: str | None, body: bytes = b"", label: str = "") -> str
         return kind or MediaType.MANIFEST
     value = canonical_json.loads(body, label=label)
     inner = value.get("mediaType") if isinstance(value, dict) else None
-    return inner if isinstance(inner, str) else kind or MediaType.MANIFEST
+    if isinstance(inner, str):
+        return inner
+    is_index = isinstance(value, dict) and "manifests" in value
+    return kind or (MediaType.INDEX if is_index else MediaType.MANIFEST)
