@@ -52,7 +52,7 @@ def narinfo(
         f"StorePath: {info.path}",
         f"URL: {nar_url(info.path, digest)}",
         "Compression: zstd",
-        f"FileHash: {_nix(digest)}",
+        f"FileHash: sha256:{encode_nix32(digest.raw)}",
         f"FileSize: {size}",
         f"NarHash: {info.nar_hash.nix32}",
         f"NarSize: {info.nar_size}",
@@ -78,7 +78,3 @@ def asked_nar(url: str) -> tuple[str, Digest] | None:
     """Return whose NAR *url* asks for: the path's hash part, and the blob."""
     found = _NAR.match(url)
     return None if found is None else (found[1], Digest(found[2]))
-
-
-def _nix(digest: Digest) -> str:
-    return f"sha256:{encode_nix32(digest.raw)}"
