@@ -22,9 +22,8 @@ from nix_seed.flake.needed import evaluate_outline, find_needed
 from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix, ended_with_us, of_checkout
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.own_source import OwnSource
-from nix_seed.flake.rules.frontier import Twin
 from nix_seed.flake.rules.manifests import find_made_of_manifests
-from nix_seed.flake.rules.outline import Outline, Project
+from nix_seed.flake.rules.outline import Outline
 from nix_seed.flake.rules.recipe import Needed, Ownership, Recipe, build_recipe
 from nix_seed.formats.nix.store_path import StorePath
 
@@ -79,15 +78,20 @@ def evaluate_flake(
         answer, needs = outlined.result()
         outline = _outline(answer, flake, kind, name, system)
         # While the twin is still evaluated.
-        known = nix.requisites(_derivations(outline.project))
+        contexts = (entry.context for entry in outline.project.all)
+        built = {path for each in contexts for path, element in each.items() if element.outputs}
+        known = nix.requisites(map(StorePath.parse, built))
         found = compare(nix, metadata, known, twin.result(), otherwise.result())
         for altered in (twin.result(), otherwise.result()[1]):
             left.update(find_left(altered, known))
-    outline = msgspec.structs.replace(outline, inputs=_foreign_inputs(outline, found))
+    # A tree that lies in the flake's own, under a path that changes with it, is no input.
+    there, twins = outline.inputs.items(), found.inputs if found.outputs else outline.inputs
+    inputs = {name: path for name, path in there if twins.get(name, path) == path}
+    outline = msgspec.structs.replace(outline, inputs=inputs)
     own = OwnSource(metadata.source, nix.root)
-    needed, inputs = Needed(), outline.inputs.values()
+    needed = Needed()
     if needs and kind == "seed":
-        needed = find_needed(nix, metadata, arguments, inputs)
+        needed = find_needed(nix, metadata, arguments, inputs.values())
     ownership = Ownership(outline, DerivationReader(nix), own, found, needed)
     return Evaluation(metadata, build_recipe(ownership), ownership)
 
@@ -116,24 +120,6 @@ def made_of_manifests(nix: Nix, evaluation: Evaluation) -> tuple[StorePath, ...]
 
     found = find_made_of_manifests(recipe, DerivationReader(nix), names_in)
     return tuple(path for path in found if path not in recipe.wanted)
-
-
-def _derivations(project: Project) -> frozenset[StorePath]:
-    return frozenset(
-        StorePath.parse(path)
-        for entry in project.all
-        for path, element in entry.context.items()
-        if element.outputs
-    )
-
-
-def _foreign_inputs(outline: Outline, twin: Twin) -> dict[str, str]:
-    """Leave out inputs whose tree lies in the flake's own, under a path that changes with it."""
-    if not twin.outputs:
-        return outline.inputs
-    return {
-        name: path for name, path in outline.inputs.items() if twin.inputs.get(name, path) == path
-    }
 
 
 def declared_systems(nix: Nix, flake: str) -> tuple[str, ...]:

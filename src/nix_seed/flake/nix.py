@@ -326,7 +326,13 @@ class Nix:
     def _flags(self, program: str) -> Iterator[str]:
         if self.store is not None:
             yield from ("--store", str(self.store))
-        for name, value in (_own_settings() | dict(self.settings)).items():
+        own = {}
+        if os.geteuid() == 0:
+            try:
+                grp.getgrnam("nixbld")
+            except KeyError:  # as in most containers
+                own = {"build-users-group": ""}
+        for name, value in (own | dict(self.settings)).items():
             yield from ("--option", name, value)
         yield from ("--log-format", "internal-json")
         if program == "nix":
@@ -356,17 +362,6 @@ class DerivationReader:
         if path not in self._known:
             self._known[path] = self._nix.read_derivation(path)
         return self._known[path]
-
-
-def _own_settings() -> dict[str, str]:
-    """Return what a root user without Nix's build group needs, as in most containers."""
-    if os.geteuid() != 0:
-        return {}
-    try:
-        grp.getgrnam("nixbld")
-    except KeyError:
-        return {"build-users-group": ""}
-    return {}
 
 
 def _pure_url(value: dict[str, Any], locked: dict[str, Any], source: StorePath) -> str:
