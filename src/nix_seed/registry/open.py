@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.values import dataclass
-from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType, Platform, platform_of
+from nix_seed.formats.oci.manifest import Descriptor, MediaType, Platform, platform_of
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.errors import Patience
@@ -164,7 +164,7 @@ def choose_system(store: ImageStore, root: Fetched, system: str) -> Fetched:
         return root
     label = f"{store}@{root.descriptor.digest}"
     wanted = platform_of(system)
-    index = Index.parse(root.body, label)
+    index = root.index(label)
     found = [child for child in index.manifests if _is_for(child, wanted)]
     if len(found) != 1:
         there = ", ".join(sorted(map(_shown, index.manifests))) or "none"

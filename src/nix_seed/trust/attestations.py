@@ -252,7 +252,7 @@ def _cosign_layers(store: ImageStore, tag: str) -> tuple[Descriptor, ...]:
     fetched = store.get_manifest(tag)
     if fetched is None:
         return ()
-    layers = Manifest.parse(fetched.body, f"{store}:{tag}").layers
+    layers = fetched.manifest(f"{store}:{tag}").layers
     if len(layers) > _MOST_LAYERS:
         raise CheckedFalse(f"{store}:{tag} has {len(layers)} layers; {_MOST_LAYERS} are the most")
     return tuple(layer for layer in layers if layer.media_type == intoto.ENVELOPE_LAYER)

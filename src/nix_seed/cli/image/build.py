@@ -277,7 +277,7 @@ def print_there(fetched: store.Fetched, evaluated: requests.Evaluated, target: R
         f"digest     {digest}",
         f"input key  {evaluated.input_key}",
     ]
-    manifest = manifests.Manifest.parse(fetched.body, reference)
+    manifest = fetched.manifest(reference)
     value = {
         "built": False,
         "digest": str(digest),

@@ -30,7 +30,7 @@ from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.values import dataclass
-from nix_seed.formats.oci.manifest import MediaType
+from nix_seed.formats.oci.manifest import DOCKERS, MediaType
 
 _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
@@ -360,12 +360,7 @@ def who_answered(status: int, headers: Mapping[str, str], host: str, home: str) 
     return "the registry"
 
 
-READABLE: Final = (
-    MediaType.MANIFEST,
-    MediaType.INDEX,
-    "application/vnd.docker.distribution.manifest.v2+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-)
+READABLE: Final = (MediaType.MANIFEST, MediaType.INDEX, *DOCKERS)
 """The documents that a registry is asked for."""
 
 

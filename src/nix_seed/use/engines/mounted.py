@@ -17,7 +17,7 @@ from pathlib import Path
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.files import explained, open_lock
 from nix_seed.core.values import dataclass
-from nix_seed.formats.oci.manifest import Descriptor, Manifest
+from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.read.check import unpack_last
 from nix_seed.image.read.safe_root import open_directory, remove
@@ -157,7 +157,7 @@ def mounted_engine(
     directory = cache / "mounted" / f"sha256-{root.descriptor.digest.hex}"
     with explained(f"writing to {directory}"):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    manifest = Manifest.parse(root.body, name)
+    manifest = root.manifest(name)
     layout = LayoutStore(Layout.create(directory / _LAYOUT))
 
     def take_documents() -> LayoutStore:

@@ -49,7 +49,7 @@ def open_mountable(
     Raises ``NotMountable`` where it has to be unpacked: made by an older release, compressed with
     gzip, or in a registry that gives no parts of blobs. ``CheckedFalse`` where its parts disagree.
     """
-    manifest = Manifest.parse(root.body, name)
+    manifest = root.manifest(name)
     hint: list[prefetch.Frames] = []
     asking = threading.Thread(
         target=lambda: hint.append(_find_prefetch(source, root.descriptor.digest)), daemon=True
