@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from email.utils import formatdate
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
+from nix_seed.core.events import Waiting, listening
 from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType
 from nix_seed.registry.client import Repository
 from nix_seed.registry.credentials import Credential, Keyring
@@ -167,6 +169,35 @@ def test_429_waits_as_long_as_it_says(
     assert slept == [7.5]
     assert repository.has_blob(stored.digest)
     assert 28 < slept[1] <= 30.5
+
+
+@pytest.mark.parametrize("zone", ["GMT", "+0000", "-0000", "+0200"])
+def test_a_date_is_no_time_of_this_machines_own_zone(
+    monkeypatch: pytest.MonkeyPatch, zone: str
+) -> None:
+    """Of ``-0000`` Python makes a time without a zone, which it then takes for a local one."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        said = "Mon, 30 Nov 2026 17:01:00 " + zone
+        noon = datetime(2026, 11, 30, 17 if zone != "+0200" else 15, tzinfo=UTC).timestamp()
+        assert Patience(chance=lambda: 0.0, now=lambda: noon).delay(0, said) == 60.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_who_listens_hears_of_each_wait(
+    repository: Repository, proxy: Proxy, stored: Descriptor, slept: list[float]
+) -> None:
+    told: list[object] = []
+    proxy.faults += [Fault("HEAD", BLOBS, status=503), Fault("GET", BLOBS, status=503)]
+    with listening(told.append):
+        assert repository.has_blob(stored.digest)
+        assert b"".join(repository.open_blob(stored)) == DATA
+    waits = [each for each in told if isinstance(each, Waiting)]
+    assert [each.seconds for each in waits] == slept == [0.5, 0.5]
+    assert all("answered 503" in each.problem for each in waits)
 
 
 def test_a_server_that_wants_an_hour_is_reported_not_slept_for(

@@ -72,10 +72,8 @@ class RepositoryBlobs:
                     # A body of unknown length looks finished when it is cut: the rest is asked for.
                     raise Unreachable(f"{label}: ended after {position} of {wanted.size} bytes")
             except Unreachable as error:
-                delay = self._session.patience.delay(attempt, error.retry_after)
-                if delay is None:
+                if not self._session.patience.outwait(error, attempt):
                     raise
-                self._session.patience.sleep(delay)
                 attempt, begun = attempt + 1, position
         if state.hexdigest() != wanted.digest.hex:
             raise CheckedFalse(

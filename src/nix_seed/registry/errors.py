@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
+from nix_seed.core.events import Waiting, tell
 from nix_seed.core.values import dataclass
 from nix_seed.registry.rules.http import (
     LATER,
@@ -27,6 +28,7 @@ from nix_seed.registry.rules.http import (
     Meaning,
     RegistryQuestion,
     Rule,
+    date,
     is_page,
 )
 
@@ -244,23 +246,28 @@ class Patience:
             except Unreachable as error:
                 if error.given_up or not (safe or error.not_done):
                     raise
-                delay = self.delay(attempt, error.retry_after)
-                if delay is None:
+                if not self.outwait(error, attempt):
                     error.given_up = True
                     raise
-                self.sleep(delay)
                 attempt += 1
+
+    def outwait(self, error: Unreachable, attempt: int) -> bool:
+        """Wait as is right after failed *attempt*, and tell it; False where patience ends."""
+        delay = self.delay(attempt, error.retry_after)
+        if delay is None:
+            return False
+        tell(Waiting(error.message, delay))
+        self.sleep(delay)
+        return True
 
     def _asked(self, retry_after: str | None) -> float | None:
         """Read ``Retry-After`` (RFC 9110, 10.2.3): seconds, or an HTTP date."""
         if retry_after is None:
             return None
-        from email.utils import parsedate_to_datetime
-
         text = retry_after.strip()
         if text.isascii() and text.isdigit():
             return float(text)
         try:
-            return max(0.0, parsedate_to_datetime(text).timestamp() - self.now())
+            return max(0.0, date(text).timestamp() - self.now())
         except (ValueError, OverflowError, OSError):
             return None

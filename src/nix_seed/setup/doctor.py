@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import field, replace
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.errors import Patience
 from nix_seed.registry.http import Transport
 from nix_seed.registry.open import Stores
+from nix_seed.registry.rules.http import date
 from nix_seed.release.load import load_policy
 from nix_seed.setup.rules import diagnosis
 from nix_seed.setup.rules.diagnosis import Diagnosis, Health
@@ -162,11 +162,9 @@ def _read_clock(url: str, readings: _Readings, reach: Reach) -> None:
     before = datetime.now(UTC)
     answer = transport.send("HEAD", url, {})
     after = datetime.now(UTC)
-    date = answer.headers.get("Date")
     answer.close()
     with suppress(ValueError):
-        there = parsedate_to_datetime(date or "")
-        there = there if there.tzinfo is not None else there.replace(tzinfo=UTC)
+        there = date(answer.headers.get("Date", ""))
         middle = before + (after - before) / 2
         readings.append(diagnosis.Reading(url.split("/")[2], middle, there))
 

@@ -20,6 +20,7 @@ import base64
 import re
 from collections.abc import Mapping
 from dataclasses import field, replace
+from datetime import UTC, datetime
 from enum import Enum
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
@@ -123,6 +124,17 @@ def number(text: str | None) -> int | None:
     """Read a header's count; None for what is none, or is too large to be one."""
     plain = text is not None and re.fullmatch(r"[0-9]{1,18}", text)
     return int(plain[0]) if plain else None
+
+
+def date(text: str) -> datetime:
+    """Read a header's date (RFC 9110, 5.6.7); ``ValueError`` for what is none.
+
+    It is UTC, also where it says so by ``-0000``, which others take for a time without a zone.
+    """
+    from email.utils import parsedate_to_datetime
+
+    read = parsedate_to_datetime(text)
+    return read.replace(tzinfo=UTC) if read.tzinfo is None else read
 
 
 _NAMED = re.compile(
