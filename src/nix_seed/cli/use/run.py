@@ -46,8 +46,8 @@ def run_json(result: RunResult, more: dict[str, Any]) -> None:
 def print_run(result: RunResult) -> None:
     """Print the times, and where the results are."""
     seconds = result.seconds
-    times = f"ready {seconds.unpack:.2f} s, start {seconds.start:.2f} s"
-    times += f", command {seconds.command:.2f} s, results {seconds.results:.2f} s"
+    times = f"image prepared in {seconds.unpack:.2f} s, started in {seconds.start:.2f} s"
+    times += f"; command {seconds.command:.2f} s; results fetched in {seconds.results:.2f} s"
     say(f"{result.engine}: {times}", err=True)
     if result.exit_code:
         say(f"the command failed with exit code {result.exit_code}", err=True)
