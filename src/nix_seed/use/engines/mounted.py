@@ -180,19 +180,24 @@ def mounted_engine(
             frames.stop()
 
 
-def clear_mounted(cache: Path, before: float) -> tuple[str, ...]:
-    """Remove what was kept of images last mounted before the time *before*; return their names."""
+def clear_mounted(cache: Path, before: float, *, dry: bool = False) -> tuple[str, ...]:
+    """Remove what was kept of images last mounted before the time *before*; return their names.
+
+    *dry* removes nothing.
+    """
     removed = []
     for directory in sorted((cache / "mounted").glob("sha256-*")):
         with explained(f"clearing {directory}"), open_lock(directory / _LOCK) as lock:
             if directory.stat().st_mtime >= before or not _try_lock(lock.fileno()):
+                continue
+            removed.append(directory.name)
+            if dry:
                 continue
             parent = open_directory(directory.parent)
             try:
                 remove(directory.name, parent)
             finally:
                 os.close(parent)
-            removed.append(directory.name)
     return tuple(removed)
 
 
