@@ -45,6 +45,10 @@ _PAGE = (
     "a web page is no registry's answer: it is a login's or a proxy's. See what a browser shows at"
     " the registry, and check its name, HTTPS_PROXY and NO_PROXY"
 )
+_NO_REGISTRY = (
+    "that is no registry's answer: see that one is at HOST/v2/, for one below a path of its host"
+    " cannot be named; or create the repository first, or name its owner: HOST/OWNER/NAME"
+)
 _TITLE = re.compile(r"<title[^>]{0,200}>([^<]{1,300})", re.I)
 _WORDS = 300  # characters of a foreign message that are shown
 _SHORTEST_SECRET = 6
@@ -139,6 +143,8 @@ def failure(
         hint = _FULL
     elif page:
         hint = _PAGE
+    elif status == 404 and rule.question is RegistryQuestion.WRITE and not _errors(body):
+        hint = _NO_REGISTRY
     elif rule.question is RegistryQuestion.TAKE_MANIFEST and _INVALID in _codes(body):
         hint = UNKNOWN_KIND
     return kind(f"{doing}: {who} answered {said}", hint=hint or None)

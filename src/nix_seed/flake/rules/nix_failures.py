@@ -65,6 +65,7 @@ _HINTS = {
     **dict.fromkeys(("cannot be evaluated in pure", "in pure mode", "unlocked"), _LOCK),
     "is not tracked by Git": "Nix sees only what Git tracks: git add the file",
     "requires lock file changes": _LOCK,
+    "does not provide attribute": "`nix flake show` lists what the flake has",
     "cannot find flake 'flake:": _NAMED,
     "experimental Nix feature '": _FEATURE,
     "executing 'git'": "Nix reads checkouts by git: apt-get install git",
