@@ -411,7 +411,7 @@ class _Audit:
                 entries = tuple(ledger.entries())
                 yield from conflicts.find_ledger_conflicts(ledger.name, entries, self._records)
         if self._book.present.ledgers and not self._question.ask:
-            reason = "the policy's ledgers on chains were not asked: --offline"
+            reason = "the policy's ledgers on chains were not read: --offline"
             yield AuditFinding(Kind.LEDGER, Severity.UNCHECKED, "ledgers", reason)
 
     def _report(self, before: int) -> AuditReport:

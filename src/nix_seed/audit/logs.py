@@ -288,7 +288,7 @@ class LogSet:
             )
         if "://" in given:
             if not self._reach.ask:
-                raise CouldNotCheck(f"the log {named.name} was not asked: --offline")
+                raise CouldNotCheck(f"the log {named.name} was not read: --offline")
             return given
         return given if named.name in self._reach.places else str(named.beside / given)
 

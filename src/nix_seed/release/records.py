@@ -300,7 +300,7 @@ def entries_of(ledger: Ledger, commit_key: Digest) -> tuple[rules.LedgerEntry, .
 
 def _unasked(name: str, record: rules.Record) -> Check:
     reason = (
-        f"whether the ledger {name} holds {record.predicate.commit}: offline it is not asked, "
+        f"whether the ledger {name} holds {record.predicate.commit}: offline it is not read, "
         "which --no-ledgers does without"
     )
     return Check(f"ledger {name}", Fate.UNCHECKED, reason)
