@@ -171,6 +171,14 @@ def test_429_waits_as_long_as_it_says(
     assert 28 < slept[1] <= 30.5
 
 
+def test_a_host_at_which_no_registry_is_is_named(repository: Repository, proxy: Proxy) -> None:
+    """A registry below a path of its host is there for nobody, and says nothing as one does."""
+    proxy.faults += [Fault("POST", "/uploads/", None, status=404, body=b"404 page not found\n")]
+    with pytest.raises(CouldNotCheck, match="the registry answered 404") as caught:
+        repository.push_stream(lambda: [DATA], MediaType.LAYER)
+    assert "see that one is at HOST/v2/" in (caught.value.hint or "")
+
+
 @pytest.mark.parametrize("zone", ["GMT", "+0000", "-0000", "+0200"])
 def test_a_date_is_no_time_of_this_machines_own_zone(
     monkeypatch: pytest.MonkeyPatch, zone: str

@@ -61,7 +61,7 @@ class Fetched:
             raise InputError(
                 f"{name} is of Docker's own format, not {words}",
                 hint="`docker push` makes these: push by nix-seed or skopeo, which keep the digest;"
-                " or convert it: skopeo copy --format oci",
+                " or convert it: `skopeo copy --format oci`",
             )
         raise InputError(f"{name} is {found}, not {words}")
 

@@ -89,7 +89,7 @@ class Reference:
         if _ELSEWHERE.match(text):
             raise InputError(
                 f"{text!r}: only registries and image layouts are read",
-                hint=f"copy it first: skopeo copy {text} oci:DIR:TAG",
+                hint=f"copy it first: `skopeo copy {text} oci:DIR:TAG`",
             )
         rest, digest = _split_digest(text)
         registry, slash, path = rest.partition("/")
