@@ -1,4 +1,4 @@
-# make install nix-seed on your PATH, for your own flake: needs Python 3.11 or newer, and Nix
+# make install nix-seed on your PATH, for your own flake: needs Python 3.11 to 3.14, and Nix
 # make demo    a flake to a seed image, and an offline build in it, on this machine (Debian)
 # make check   the linters, and the tests that need no other program, in a minute
 # make test    sets everything up and runs all tests (Debian)

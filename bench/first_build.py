@@ -152,7 +152,7 @@ def _make(context: Context, work: Path, *, large: bool = False) -> _Subject:
             push(Stores(), gzip_image(plan.spec, Path("/"), work / "gzip"), listed.at("gzip"))
         own = [sys.executable, "-m", "nix_seed", "run", "--image", str(listed), "--record"]
         env = nix_env() | {"NIX_SEED_CACHE": str(work / "recording"), "HOME": str(work)}
-        run(*own, "--src", project, "--out", work / "out", "--", "nix", "build", env=env)
+        run(*own, "--flake", project, "--out", work / "out", "--", "nix", "build", env=env)
     (project / "result").unlink(missing_ok=True)
     edit(project, "greet/main.c", "usage: greet", "usage, changed: greet")
     size = sum(info.nar_size for info in plan.spec.paths.values())

@@ -57,6 +57,10 @@ def install(root: str, prefix: str) -> None:
     """Make an ordinary environment in *prefix*, and a command that runs this checkout with it."""
     import shutil
 
+    # As bin/nix-seed, which looks for another.
+    if not (3, 11) <= sys.version_info < (3, 15) or "t" in sys.abiflags:
+        found = f"{sys.executable} is Python {sys.version.split(' (', maxsplit=1)[0]}"
+        fail(f"nix-seed needs Python 3.11 to 3.14, and {found}", "name one: PYTHON=python3.13", 2)
     with open(os.path.join(root, "bin/requirements.txt"), "rb") as file:
         requirements = file.read()
     place = os.path.join(prefix, "share/nix-seed")
@@ -87,10 +91,11 @@ def quoted(text: str) -> str:
 
 def tools() -> str:
     """Return the first directory that can be written of those where tools are kept."""
-    home = os.path.join(os.environ.get("HOME") or "/nonexistent", ".cache")
+    home = os.environ.get("HOME")
     names = ("NIX_SEED_TOOLS", "RUNNER_TOOL_CACHE", "XDG_CACHE_HOME")
     places = [os.environ.get(name) for name in names]
-    for place in (*places, home, os.environ.get("TMPDIR") or "/tmp"):
+    cache = os.path.join(home, ".cache") if home else None
+    for place in (*places, cache, os.environ.get("TMPDIR") or "/tmp"):
         if not place:
             continue
         path = os.path.join(place, "nix-seed")
@@ -136,6 +141,7 @@ def from_bundle(root: str, requirements: bytes, new: str) -> None:
     import json
     import sysconfig
     from hashlib import sha256
+    from urllib.parse import quote
 
     try:
         with open(os.path.join(root, "bin/bundles.json"), "rb") as file:
@@ -149,7 +155,7 @@ def from_bundle(root: str, requirements: bytes, new: str) -> None:
         raise Unusable("")
     base = os.environ.get("NIX_SEED_BUNDLES") or pins["url"]
     if "://" not in base:
-        base = f"file://{os.path.abspath(base)}"
+        base = f"file://{quote(os.path.abspath(base))}"
     unpack(base, pin["first"], new, os.path.join(root, "src"))
     finish(new)
     packages = os.path.join(library(new), "site-packages")

@@ -40,7 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def checkout(made: Path, tmp_path: Path) -> Path:
     """A checkout that pins it, as a released commit does."""
-    root = copied(tmp_path / "checkout")
+    root = copied(tmp_path / "Prüfling, a checkout")
     pin(root, made)
     return root
 
@@ -180,7 +180,9 @@ def test_it_is_fetched(checkout: Path, made: Path, tmp_path: Path) -> None:
 
 def test_a_mirror_serves(checkout: Path, made: Path, tmp_path: Path) -> None:
     pin(checkout, made, "http://127.0.0.1:1/none")
-    env = NO_INDEX | {"NIX_SEED_BUNDLES": str(made)}
+    mirror = tmp_path / "Spiegelchen #1, 100%25"
+    mirror.symlink_to(made)
+    env = NO_INDEX | {"NIX_SEED_BUNDLES": str(mirror)}
     assert launch_from(checkout, tmp_path, "--version", **env).returncode == 0
 
 

@@ -16,8 +16,9 @@ import pytest
 
 from nix_seed.cli.setup.ci import command
 from nix_seed.cli.setup.ci_machine import KEPT_FROM_CHILDREN
-from nix_seed.setup.init import render_github
+from nix_seed.setup.init import render_ci
 from support.goprograms import installed
+from support.pythons import OTHERS
 from support.steps import ROOT, load, parse
 
 ACTIONS = ["action.yml", "use/action.yml", "use/served/action.yml", "promote/action.yml"]
@@ -178,7 +179,7 @@ def test_promotions_of_different_things_do_not_wait_for_each_other() -> None:
 @pytest.mark.parametrize("where", ["the example", "init"])
 def test_every_commit_of_a_branch_has_a_run(where: str) -> None:
     """Of several runs that wait in one group GitHub keeps the newest alone."""
-    rendered = render_github(ref="v1", branch="main", systems=["x86_64-linux"])
+    rendered = render_ci("github", ref="v1", branch="main", systems=["x86_64-linux"], directory="")
     value = load(ROOT / "examples/github/seed.yml") if where == "the example" else parse(rendered)
     group = value["concurrency"]["group"]
     assert "github.event_name == 'pull_request' && github.ref || github.sha }}" in group
@@ -292,3 +293,17 @@ def test_scripts_are_plain_posix(name: str) -> None:
     path = ROOT / name
     assert path.stat().st_mode & 0o111
     check("dash", "-n", path)
+
+
+def test_a_file_is_made_for_each_python_that_the_launcher_takes() -> None:
+    taken = r"\(3, (\d+)\) <= sys\.version_info < \(3, (\d+)\)"
+    found = {
+        match
+        for name in ("nix-seed", "launch.py")
+        for match in re.findall(taken, (ROOT / "bin" / name).read_text())
+    }
+    [(least, beyond)] = found
+    minors = range(int(least), int(beyond))
+    release = (ROOT / ".github/workflows/release.yml").read_text()
+    assert f"for minor in {' '.join(map(str, minors))}; do" in release
+    assert {f"3.{minor}" for minor in minors} == {"3.11", *OTHERS}

@@ -113,7 +113,7 @@ def test_it_needs_a_python(tmp_path: Path) -> None:
     env = {"PATH": str(path), "RUNNER_TOOL_CACHE": str(tmp_path)}
     failed = launch(tmp_path, "--version", **env)
     assert failed.returncode == 2
-    assert "nix-seed needs Python 3.11 or newer, and PATH has none" in failed.stderr
+    assert "nix-seed needs Python 3.11 to 3.14, and PATH has none" in failed.stderr
     assert "ubuntu-24.04" in failed.stderr
 
 
@@ -138,6 +138,52 @@ def test_it_finds_the_pythons_of_a_runner(tmp_path: Path) -> None:
     assert [each for each in (tmp_path / "nix-seed").iterdir() if each.is_dir()] == []
 
 
+def pretended(path: Path, alteration: str, words: str, ready: str = "exit 2") -> None:
+    """Make *path* a Python that says of itself what *alteration* sets, and *words* to ``-VV``."""
+    path.write_text(
+        f"""#!/bin/sh
+case $* in
+  -VV) echo "{words} (main, Oct 1 2026)" ;;
+  *" -c "*|"-IS -c "*) exec "{sys.executable}" -IS -c "import sys; {alteration}; $3" ;;
+  *) {ready} ;;
+esac
+"""
+    )
+    path.chmod(0o755)
+
+
+NEWER = "sys.version_info = (3, 15, 0)", "Python 3.15.2"
+FREE = "sys.abiflags = 't'", "Python 3.14.0 free-threading build"
+
+
+@pytest.mark.parametrize("other", [NEWER, FREE])
+def test_a_python_that_no_package_is_built_for_is_passed_over(
+    other: tuple[str, str], tmp_path: Path
+) -> None:
+    path = programs(tmp_path)
+    for name in ("python3.14", "python3"):
+        (path / name).unlink(missing_ok=True)
+        pretended(path / name, *other)
+    env = {"PATH": str(path), "RUNNER_TOOL_CACHE": str(tmp_path)}
+    failed = launch(tmp_path, "--version", **env)
+    assert failed.returncode == 2
+    assert f"needs Python 3.11 to 3.14, and PATH has only {other[1]}\n" in failed.stderr
+    named = launch(tmp_path, "--version", **env, PYTHON=str(path / "python3"))
+    assert f"and {path}/python3 is {other[1]}\n" in named.stderr
+    pretended(path / "python3.12", "pass", "Python 3.12.1", "echo 3.12: $3 $4")
+    found = launch(tmp_path, "--version", **env)
+    assert found.stdout == f"3.12: {ROOT} --version\n", found.stderr
+
+
+def test_without_a_home_it_makes_none(tmp_path: Path) -> None:
+    """A service's user has none, nor what runs in a container by ``env -i``."""
+    place = tmp_path / "Ablage, other"
+    env = {"HOME": "", "NIX_SEED_TOOLS": "", "TMPDIR": str(place), "PIP_NO_INDEX": "1"}
+    failed = launch(tmp_path, "--version", **env, PIP_FIND_LINKS=str(tmp_path))
+    assert f"setting up, once: {place}/nix-seed/" in failed.stderr
+    assert not Path("/nonexistent").exists()
+
+
 @pytest.mark.parametrize("kept", ["versions", "installs/python"])
 def test_it_runs_no_shim(kept: str, tmp_path: Path) -> None:
     """One of pyenv's or mise's takes a quarter of a second, and is asked for five names."""
@@ -147,7 +193,7 @@ def test_it_runs_no_shim(kept: str, tmp_path: Path) -> None:
     for name in ("python3.14", "python3.12", "python3"):
         (shims / name).write_text(f'#!/bin/sh\necho shim >>"{tmp_path}/used"\nexit 1\n')
         (shims / name).chmod(0o755)
-    for version in ("3.9.18", "3.11.7", "3.12.1"):
+    for version in ("3.9.18", "3.11.7", "3.12.1", "3.13.0t"):
         real = tmp_path / "manager" / kept / version / "bin/python3"
         real.parent.mkdir(parents=True)
         real.write_text(f'#!/bin/sh\necho {version} >>"{tmp_path}/used"\nexit 2\n')

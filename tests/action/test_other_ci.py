@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nix_seed.setup.init import GITLAB_TAGS, render_gitlab
+from nix_seed.setup.init import GITLAB_TAGS, render_ci
 from nix_seed.setup.rules.diagnosis import Health, judge_nix_version
 from support import built
 from support.distribution import nix_env
@@ -189,7 +189,11 @@ def run_job(
 def nix_of_the_image() -> Path:
     """The Nix that a job's ``apt-get install nix-bin`` brings, beside this machine's own."""
     images = {TEMPLATE["default"]["image"]}
-    images.add(parse(render_gitlab(ref="v1", systems=tuple(GITLAB_TAGS)))["default"]["image"])
+    images.add(
+        parse(render_ci("gitlab", ref="v1", systems=tuple(GITLAB_TAGS), directory=""))["default"][
+            "image"
+        ]
+    )
     [image] = images
     assert image.startswith("python:3.")
     assert image.endswith("-trixie"), "another Debian has another Nix"

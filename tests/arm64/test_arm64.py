@@ -100,7 +100,7 @@ def test_a_changed_source_is_built_offline(
 ) -> None:
     engine, environment = started
     ran = nix_seed(
-        "run", "--json", "--engine", engine, "--image", f"oci:{layouts[THERE]}", "--src", changed,
+        "run", "--json", "--engine", engine, "--image", f"oci:{layouts[THERE]}", "--flake", changed,
         "--out", tmp_path / "out", "--", "sh", "-c", "nix build && result/bin/words",
         cache=quick.root() / "cache",
         env=environment,
@@ -118,7 +118,7 @@ def test_hydrated_it_builds_offline(
     engines.need_root()
     store = tmp_path / "root"
     ran = nix_seed(
-        "hydrate", f"oci:{layouts[THERE]}", "--root", store, "--system", THERE, "--src", changed,
+        "hydrate", f"oci:{layouts[THERE]}", "--root", store, "--system", THERE, "--flake", changed,
         cache=quick.root() / "cache",
     )  # fmt: skip
     assert ran.code == 0, ran.err

@@ -54,7 +54,7 @@ def test_c_is_compiled_checked_and_debugged_offline(
     edit(project, "libgreet/greet.c", '"%s, %s!"', '"%s, %s?"')
     edit(project, "nix/test_greet.py", "Hello, Nix!", "Hello, Nix?")
     ran = nix_seed(
-        "run", "--engine", engine, "--image", f"oci:{seed}", "--src", project,
+        "run", "--engine", engine, "--image", f"oci:{seed}", "--flake", project,
         "--out", tmp_path / "out", "--", "sh", "-c", COMMANDS,
         cache=quick.root() / "cache",
         env=environment,

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from nix_seed.audit.monitor import Endurance, monitor
-from nix_seed.formats.tlog.entry import HashedRekord, Verifier
+from nix_seed.formats.tlog.entry import DsseV001, HashedRekord, Verifier
+from nix_seed.release.load import load_policy_of_then
 from nix_seed.release.rules.signed_entries import Sieve
+from nix_seed.trust.rules.signer import PublicKey
 from support.audits import Ledger
 from support.certificates import malformed_certificates
 
@@ -63,6 +65,24 @@ ANSWERS = {
     "a Link to nowhere": b"HTTP/1.1 200 OK\r\nLink: <http://[x>; rel=next\r\n"
     b'Content-Length: 23\r\n\r\n{"name":"x","tags":[7]}',
 }
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(b"=", b""), (b"\n-----END", b"=A\n-----END"), (b"\n-----END", b"=\n-----END")],
+)
+def test_a_key_spelled_otherwise_is_found_by_every_python(
+    ledger: Ledger, before: bytes, after: bytes
+) -> None:
+    """A log that kept Rekor v1's entries so would hide them from some auditors."""
+    policy = load_policy_of_then(ledger.write_policy()).policy
+    promoter = policy.promoters[0]
+    assert isinstance(promoter.signer, PublicKey)
+    pem = Verifier(promoter.signer.der).pem
+    body = DsseV001(bytes(32), bytes(32), ((b"s", pem.replace(before, after)),))
+    sieve = Sieve("log", [policy])
+    sieve.look(0, body.dump(), bytes(32))
+    assert [entry.promoter for entry in sieve.found] == [promoter.id]
 
 
 @contextmanager

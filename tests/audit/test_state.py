@@ -408,7 +408,7 @@ def test_a_place_for_a_log_that_no_policy_has_is_refused(ledger: Ledger) -> None
 def test_offline_asks_nobody(ledger: Ledger) -> None:
     ledger.logs[0]["url"] = '"https://log.example"'
     found = ledger.audit("--offline", state=None)
-    assert "the log log was not asked: --offline" in found.words("log")
+    assert "the log log was not read: --offline" in found.words("log")
 
 
 def test_a_log_that_is_too_long_for_one_audit(ledger: Ledger) -> None:

@@ -104,7 +104,7 @@ def run(monkeypatch: pytest.MonkeyPatch, project: Path) -> Any:
         options = dict.fromkeys(names.split(), "")
         options |= {"flake": str(project), "sigstore": "", "builder": "", "policy_history": ""}
         job = CiJob(options, CiHost(dict(environ)), secrets)
-        publication, authority = prepare(job).publication, authority_of(job)
+        publication, authority = prepare(job)[0], authority_of(job)
         promotes = authority is None or job.why_stranger(authority.signer) is None
         assert promotes == (publication is not None)
         return publication, said

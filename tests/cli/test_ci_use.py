@@ -155,7 +155,7 @@ def test_a_store_of_a_daemons_is_filled_by_root(
     assert arguments == [
         *("hydrate", str(IMAGE), "--json", "--no-verify", "--eager"),
         *("--system", "aarch64-darwin"),
-        *("--src", str(tmp_path / "sub"), "--for=.#checks", "--for=.#x"),
+        *("--flake", str(tmp_path / "sub"), "--for=.#checks", "--for=.#x"),
         *("--attr=other", f"--policy={policy}"),
         *("--username", "ci", "--password-stdin"),
     ]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -35,9 +36,24 @@ def test_the_command_clears_layers_and_says_so(tmp_path: Path) -> None:
     assert "up to 20 GB, those used last (--layers)" in ran.out
     assert "images used in the last 14 days (--days)" in ran.out
     assert "(--images removes them)" in ran.out
+    (tmp_path / "images/blob").write_bytes(bytes(8192))
+    (tmp_path / "roots/sha256-old").mkdir(parents=True)
+    everything = ("--layers", "0", "--days", "0", "--images")
+    ran = nix_seed("clean", *everything, "--dry-run", cache=tmp_path)
+    assert ran.code == 0
+    assert re.match(
+        r"\d+ bytes of layers, 1 unpacked image, 8.2 kB of images would be cleared\n", ran.out
+    )
+    assert f"what is in {tmp_path}:" in ran.out
+    asked = json.loads(nix_seed("clean", *everything, "--dry-run", "--json", cache=tmp_path).out)
+    assert asked["dryRun"] is True
+    assert asked["freed"] > 0
+    assert cache.blob_path(layer.descriptor.digest).is_file()
+    assert (tmp_path / "images/blob").is_file()
+    assert (tmp_path / "roots/sha256-old").is_dir()
     ran = nix_seed("clean", "--layers", "0", "--images", cache=tmp_path)
     assert ran.code == 0
-    assert "of layers, 0 unpacked images cleared" in ran.out
+    assert "of layers, 0 unpacked images, 8.2 kB of images cleared" in ran.out
     assert not cache.blob_path(layer.descriptor.digest).exists()
     assert not (tmp_path / "images").exists()
     ran = nix_seed("clean", "--json", cache=tmp_path)

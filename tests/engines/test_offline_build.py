@@ -35,7 +35,7 @@ def test_a_changed_source_is_built(
 ) -> None:
     engine, environment = started
     host = tmp_path / "host"
-    where = ["--engine", engine, "--image", f"oci:{layout}", "--src", f"{project}"]
+    where = ["--engine", engine, "--image", f"oci:{layout}", "--flake", f"{project}"]
     ran = nix_seed(
         "run", "--json", *where, "--store", host, "--", "sh", "-c", COMMANDS,
         cache=built.workshop() / "cache",
@@ -55,7 +55,7 @@ def test_the_shell_is_there(layout: Path, project: Path, tmp_path: Path) -> None
     engines.need("bwrap", "bubblewrap")
     tools = "cc --version >/dev/null && gdb --version >/dev/null && echo shell"
     ran = nix_seed(
-        "run", "--image", f"oci:{layout}", "--src", project, "--out", tmp_path / "out",
+        "run", "--image", f"oci:{layout}", "--flake", project, "--out", tmp_path / "out",
         "--", "nix", "develop", "--command", "sh", "-c", tools,
         cache=built.workshop() / "cache",
     )  # fmt: skip
@@ -65,7 +65,7 @@ def test_the_shell_is_there(layout: Path, project: Path, tmp_path: Path) -> None
 def test_it_is_complete(started: tuple[str, dict[str, str]], layout: Path, project: Path) -> None:
     engine, environment = started
     ran = nix_seed(
-        "prove", "--engine", engine, "--image", f"oci:{layout}", "--src", project,
+        "prove", "--engine", engine, "--image", f"oci:{layout}", "--flake", project,
         cache=built.workshop() / "cache",
         env=environment,
     )  # fmt: skip

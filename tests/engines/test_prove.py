@@ -69,11 +69,11 @@ def test_the_projects_unnamed_derivations_are_no_gaps(project: Path) -> None:
     edit(project, "src/words", "first", "second")
     cache = built.workshop() / CACHE
     image = f"oci:{project.parent}/seed"
-    ran = nix_seed("prove", "--json", "--src", project, "--image", image, cache=cache)
+    ran = nix_seed("prove", "--json", "--flake", project, "--image", image, cache=cache)
     proof = json.loads(ran.out)
     assert (ran.code, proof["missing"], proof["problem"]) == (0, [], None), ran.err
     assert proof["leftOut"] == ["packages.broken", "packages.docs"]
-    plain = nix_seed("prove", "--src", project, "--image", image, cache=cache)
+    plain = nix_seed("prove", "--flake", project, "--image", image, cache=cache)
     assert plain.out == (
         "complete: all 2 outputs can be built offline\n"
         "left out of the seed: packages.broken, packages.docs\n"
@@ -83,7 +83,7 @@ def test_the_projects_unnamed_derivations_are_no_gaps(project: Path) -> None:
 def test_what_only_a_left_out_output_needs_is_a_gap_once_it_is_meant(project: Path) -> None:
     edit(project, "flake.nix", '"packages.docs" "packages.broken"', '"packages.docs"')
     ran = nix_seed(
-        "prove", "--json", "--src", project, "--image", f"oci:{project.parent}/seed",
+        "prove", "--json", "--flake", project, "--image", f"oci:{project.parent}/seed",
         cache=built.workshop() / CACHE,
     )  # fmt: skip
     proof = json.loads(ran.out)
@@ -122,11 +122,11 @@ def test_text_that_is_read_is_no_gap_and_what_is_passed_on_is_one(tmp_path: Path
     ]
     (project / "src/maybe").touch()
     edit(project, "src/gen.sh", "one", "two")
-    ran = nix_seed("prove", "--json", "--src", project, "--image", image, cache=cache)
+    ran = nix_seed("prove", "--json", "--flake", project, "--image", image, cache=cache)
     assert json.loads(ran.out)["missing"] == [], ran.err
     passed = "        passed = pkgs.zlib;\n      };\n    };"
     edit(project, "flake.nix", "      };\n\n    };", passed)
-    ran = nix_seed("prove", "--json", "--src", project, "--image", image, cache=cache)
+    ran = nix_seed("prove", "--json", "--flake", project, "--image", image, cache=cache)
     (gap,) = json.loads(ran.out)["missing"]
     assert gap["path"][44:].startswith("zlib-joined-")
     assert (gap["kind"], gap["neededBy"]) == ("derivation", ["packages.passed"])
@@ -145,14 +145,14 @@ def test_a_flake_in_a_subdirectory(tmp_path: Path) -> None:
     assert made["proof"]["complete"] is True
     (root / "sub/src/gen.sh").write_text("echo changed again\n")
     image = f"oci:{tmp_path}/seed"
-    ran = nix_seed("prove", "--json", "--src", root / "sub", "--image", image, cache=cache)
+    ran = nix_seed("prove", "--json", "--flake", root / "sub", "--image", image, cache=cache)
     assert json.loads(ran.out)["missing"] == [], ran.err
 
 
 def test_why_the_flake_does_not_evaluate_is_said(project: Path) -> None:
     edit(project, "flake.nix", '"checks" "packages.docs"', '"checks"')
     image = f"oci:{project.parent}/seed"
-    ran = nix_seed("prove", "--src", project, "--image", image, cache=built.workshop() / CACHE)
+    ran = nix_seed("prove", "--flake", project, "--image", image, cache=built.workshop() / CACHE)
     assert ran.code == 1
     assert "inside the seed with no network: error: docs need the moon" in ran.err
 
@@ -167,7 +167,7 @@ def test_what_nix_reads_only_when_pure_could_not_be_checked(tmp_path: Path) -> N
     )
     project = write_project(tmp_path / "project", distribution(), outputs, FILES)
     seeds.build(project, "-o", tmp_path / "seed", cache=cache)
-    ran = nix_seed("prove", "--src", project, "--image", f"oci:{tmp_path}/seed", cache=cache)
+    ran = nix_seed("prove", "--flake", project, "--image", f"oci:{tmp_path}/seed", cache=cache)
     assert ran.code == 3, ran.err
     assert "its nix (Nix) 2.8.0 reads /nix/store/" in ran.err
     assert "src/words/../. only when pure" in ran.err
@@ -189,7 +189,7 @@ def test_a_lock_file_that_the_seeds_nix_is_too_old_for(
     nix("flake", "lock", cwd=project)
     monkeypatch.undo()
     commit(project, "Lock by a newer Nix")
-    arguments = ("prove", "--src", project, "--image", f"oci:{tmp_path}/seed")
+    arguments = ("prove", "--flake", project, "--image", f"oci:{tmp_path}/seed")
     ran = nix_seed(*arguments, cache=cache)
     assert ran.code == 1
     said = "and flake.lock wants 2.26: sub lies in the flake's own tree; name a newer one"

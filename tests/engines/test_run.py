@@ -119,6 +119,24 @@ def build(engine: Engine, image: Image, source: Path, tmp_path: Path, *more: str
     )
 
 
+def test_a_command_that_is_not_there_is_named_and_no_line_of_ours(
+    engine: Engine, image: Image, flake: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    nix = Nix(store=tmp_path / "host")
+    for command, code, said in (
+        ("nosuch", 127, "no such command in the seed; mkSeed's contents.toolchain adds one"),
+        # A function of the script that finds what was built.
+        ("store", 127, "no such command in the seed; mkSeed's contents.toolchain adds one"),
+        ("./nosuch", 127, "no such file"),
+        ("./words", 126, "that file is not executable"),
+        ("./", 126, "that is a directory"),
+    ):
+        result = run(Command((command,), flake), engine=engine, image=image, nix=nix)
+        assert result.exit_code == code
+        assert f"nix-seed: {command}: {said}\n" in capfd.readouterr().err
+    assert run(Command(("exit", "3"), flake), engine=engine, image=image, nix=nix).exit_code == 3
+
+
 def test_results_come_into_the_hosts_store(
     engine: Engine, image: Image, flake: Path, tmp_path: Path
 ) -> None:

@@ -1,3 +1,4 @@
+import itertools
 import re
 from dataclasses import replace
 
@@ -225,9 +226,34 @@ def test_what_is_built_from_a_source() -> None:
     assert find_built_from(graph.__getitem__, graph, []) == frozenset()
 
 
+SOURCE = StorePath(f"{'0' * 32}-own")
+
+
+def test_a_thousand_of_one_name_are_not_compared_each_with_each() -> None:
+    """A tree of packages, or a chain of them, has thousands of derivations."""
+    looked_at = 0
+
+    def read(item: StorePath) -> Derivation:
+        nonlocal looked_at
+        looked_at += 1
+        return graph[item]
+
+    fetched = [path(f"src-{number}") for number in range(1000)]
+    before = [path(f"app-{number}", 1) for number in range(1000)]
+    after = [path(f"app-{number}", 2) for number in range(1000)]
+    graph = {one: drv(src, text="1") for one, src in zip(before, fetched, strict=True)}
+    graph |= {one: drv(src, text="2") for one, src in zip(after, fetched, strict=True)}
+    moved = find_moved(read, frozenset(before), frozenset(after), frozenset())
+    assert moved == set(before)
+    assert find_chosen(read, before, after, SOURCE.__eq__) == set()
+    graph |= {one: drv(item) for item, one in itertools.pairwise(before)}
+    graph[before[0]] = drv(C, src="own")
+    assert find_built_from(read, before, [SOURCE]) == set(before)
+    assert looked_at < 20_000
+
+
 PYTHON, PYTHON2, TOOL = path("python3.13"), path("python3.14"), path("python3.13-tool-1.0")
 TOOL2, USER, USER2 = path("python3.14-tool-1.0", 1), path("app"), path("app", 1)
-SOURCE = StorePath(f"{'0' * 32}-own")
 
 
 @pytest.mark.parametrize(

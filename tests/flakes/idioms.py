@@ -399,6 +399,13 @@ IDIOMS: Mapping[str, Idiom] = {
         MAIN,
         opened=("app",),
     ),
+    "packages that are called seed and run": Idiom(
+        APP + 'packages.x86_64-linux.seed = pkgs.runCommand "database" { src = ./src; } "";'
+        " packages.x86_64-linux.run = pkgs.zlib; seed = 1;",
+        MAIN,
+        baked=("zlib",),
+        opened=("app", "database"),
+    ),
     "whether there is a commit": Idiom(
         "packages.x86_64-linux.default ="
         ' inputs.other.lib.runText "stamp" (if self ? rev then "clean" else "dirty");',

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nix_seed.core.errors import NixFailed
-from nix_seed.flake.evaluate import Evaluation, evaluate_flake
+from nix_seed.flake.evaluate import Evaluation, declared_systems, evaluate_flake
 from nix_seed.flake.nix import Nix
 from nix_seed.use.rules.subset import Selection, needed_outputs
 from support.distribution import nix_env
@@ -106,3 +106,9 @@ def test_a_whole_package_set_is_refused(project: Path, monkeypatch: pytest.Monke
     with pytest.raises(NixFailed) as caught:
         evaluated(project, "whole", monkeypatch)
     assert "include must name single outputs of legacyPackages" in (caught.value.detail or "")
+
+
+def test_a_package_called_seed_says_nothing_of_systems(distribution: Path, tmp_path: Path) -> None:
+    outputs = "packages.${system}.seed = pkgs.zlib; packages.aarch64-linux.default = pkgs.zlib;"
+    project = write_project(tmp_path / "project", distribution, outputs)
+    assert declared_systems(Nix(), str(project)) == ("aarch64-linux", "x86_64-linux")

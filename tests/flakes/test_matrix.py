@@ -209,3 +209,17 @@ def test_an_input_in_the_flakes_own_tree(
     assert key(nix, project) == before
     commit(project, "Change what the input holds")
     assert key(nix, project) == before
+
+
+def test_a_trace_holds_no_step_of_our_own(nix: Nix, distribution: Path, tmp_path: Path) -> None:
+    """Newer Nix shows what it was at, down from the code that calls the flake."""
+    outputs = "packages.${system}.bad = import ./default.nix;"
+    files = {"default.nix": "{ }.missing\n"}
+    made = write_project(tmp_path / "made", distribution, outputs, files)
+    with pytest.raises(NixFailed) as caught:
+        evaluate_flake(nix, str(made), system="x86_64-linux")
+    detail = caught.value.detail or ""
+    assert "'missing' missing" in detail
+    assert "default.nix:1:" in detail
+    assert "'outline'" not in detail
+    assert "then answer" not in detail

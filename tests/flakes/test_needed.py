@@ -99,7 +99,7 @@ def test_the_seed_evaluates_with_no_network(project: Path, archive: Path, tmp_pa
     away = archive.rename(tmp_path / "away")
     edit(project, "src/a", "a", "b")
     image = f"oci:{tmp_path}/seed"
-    ran = nix_seed("prove", "--json", "--src", project, "--image", image, cache=cache)
+    ran = nix_seed("prove", "--json", "--flake", project, "--image", image, cache=cache)
     proof = json.loads(ran.out)
     assert (ran.code, proof["missing"], proof["problem"]) == (0, [], None), ran.err
     away.rename(archive)

@@ -36,6 +36,8 @@ def project(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         ("devShells.default", None, "a shell is made anew", ["devShells.default"]),
         ("gdb-wrapped", "packages", "comes out the same", ["packages.docs", "docs"]),
         ("grep", "toolchain", "every seed has it", []),
+        # Outputs of all kinds want it: it is told once, of the tier in which it lies.
+        ("bash", "base", "comes out the same", ["devShells.default", "nix-shell"]),
         ("nixpkgs", "inputs", "evaluation reads", []),
         ("patchelf-bootstrap", None, "what the seed holds is built from it", None),
     ],

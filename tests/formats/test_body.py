@@ -123,7 +123,7 @@ VERIFIES = (*REKORD, "signature", "verifier")
         (reshaped(*REKORD, "data", "algorithm", to="SHA2_512"), "it must be SHA2_256"),
         (reshaped(*REKORD, "data", "digest", to="cA=="), "digest has 1 bytes, not 32"),
         (reshaped(*REKORD, "signature", "content", to=""), "content has 0 bytes"),
-        (reshaped(*REKORD, "signature", "content", to="c2lnbmF0dXJl="), "not the one base64"),
+        (reshaped(*REKORD, "signature", "content", to="c2lnbmF0dXJl="), "is not (the one )?base64"),
         (reshaped(*REKORD, "signature", "content", to="c2lnbmF0dXI"), "is not base64"),
         (reshaped(*REKORD, "signature", "content", to="AB=="), "not the one base64"),
         (reshaped(*VERIFIES, "keyDetails", to="PKIX_NEW"), "keyDetails is 'PKIX_NEW'"),

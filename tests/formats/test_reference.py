@@ -77,6 +77,11 @@ def test_forms(text: str, expected: Reference | LayoutReference) -> None:
         ),
         ("./a.oci", "'./a.oci' names a place on disk, and no registry", "write oci:./a.oci"),
         ("/a/b:c", "'/a/b:c' names a place on disk, and no registry", "write oci:/a/b:c"),
+        (".", "'.' names a place on disk, and no registry", "a flake is built first: nix-seed"),
+        (".#nothing", "'.#nothing' names a flake, not an image", "nix-seed build FLAKE"),
+        ("github:o/r", "'github:o/r' names a flake, not an image", "nix-seed build FLAKE"),
+        ("git+ssh://h/o/r", "names a flake, not an image", "nix-seed build FLAKE"),
+        ("docker-archive:a.tar", "only registries and", "skopeo copy docker-archive:a.tar oci:DIR"),
         ("owner/seed", "'owner/seed' names no registry", "write docker.io/owner/seed,"),
         ("https://ghcr.io/o/r", "'https://ghcr.io/o/r': a reference has no", "write ghcr.io/o/r"),
         ("ghcr.io/Owner/Seed", "ghcr.io/Owner/Seed has upper-case", "write ghcr.io/owner/seed"),
@@ -107,6 +112,11 @@ def test_a_name_of_more_than_255_characters_is_refused() -> None:
     Reference("ghcr.io", "a" * 247)
     with pytest.raises(InputError, match="longer than 255 characters"):
         Reference("ghcr.io", "a" * 248)
+
+
+@pytest.mark.parametrize("host", ["path:5000", "dir:5000"])
+def test_a_host_that_is_called_like_a_scheme_is_one(host: str) -> None:
+    assert parse_reference(f"{host}/r:v1") == Reference(host, "r", "v1")
 
 
 def test_the_digest_decides_where_both_are_given() -> None:

@@ -303,7 +303,7 @@ def test_the_image_tells_what_is_unknown_unless_the_recipe_lets_it_pass(
 
 def run(project: Path, layout: Path, cache: Path, *arguments: str | Path) -> Ran:
     return nix_seed(
-        *("run", "--engine", "bwrap", "--image", f"oci:{layout}:seed", "--src", project),
+        *("run", "--engine", "bwrap", "--image", f"oci:{layout}:seed", "--flake", project),
         *arguments,
         *("--", "nix", "build"),
         cache=cache,
@@ -343,7 +343,7 @@ def test_what_is_withheld_is_no_gap(project: Path, layout: Path, cache: Path) ->
     if shutil.which("bwrap") is None:
         pytest.skip("needs bwrap: apt-get install bubblewrap")
     image = f"oci:{layout}:seed"
-    ran = nix_seed("prove", "--engine", "bwrap", "--image", image, "--src", project, cache=cache)
+    ran = nix_seed("prove", "--engine", "bwrap", "--image", image, "--flake", project, cache=cache)
     assert ran.code == 0, ran.err
 
 
@@ -351,7 +351,7 @@ def test_hydrating_takes_the_same_acceptance(
     project: Path, layout: Path, cache: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "root"
-    arguments = ("hydrate", f"oci:{layout}:seed", "--root", root, "--src", project)
+    arguments = ("hydrate", f"oci:{layout}:seed", "--root", root, "--flake", project)
     refused = nix_seed(*arguments, cache=cache)
     assert refused.code == 2
     assert "--accept-licence vendor-eula" in refused.err
@@ -381,8 +381,8 @@ def test_a_policy_accepts_for_good_and_the_host_engine_asks_as_well(
     assert nix_seed("key", "generate", key, cache=cache).code == 0
     made = nix_seed("policy", "init", policy, "--key", f"me={tmp_path / 'me.pub'}", cache=cache)
     assert made.code == 0, made.err
-    host = ("run", "--engine", "host", "--image", f"oci:{layout}:seed", "--src", project)
-    hydrate = ("hydrate", f"oci:{layout}:seed", "--root", tmp_path / "root", "--src", project)
+    host = ("run", "--engine", "host", "--image", f"oci:{layout}:seed", "--flake", project)
+    hydrate = ("hydrate", f"oci:{layout}:seed", "--root", tmp_path / "root", "--flake", project)
     by = ("--policy", policy, "--no-verify")
     refused = nix_seed(*host, *by, "--", "true", cache=cache)
     assert refused.code == 2

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from nix_seed.formats.tlog.note import NoteKey
 from nix_seed.logs.log import CheckpointState, Entry
 from nix_seed.logs.rekor import LogHttp, RekorV1
 from nix_seed.logs.rules.entry import EntryFate, History, TrustedLog, logged_signature
+from support.goprograms import installed
 from support.logs import Signing
 from support.rekor import PATIENCE, rekor_v1
 
@@ -67,6 +70,33 @@ def test_entries_are_logged_found_and_proved(client: RekorV1, tmp_path: Path) ->
         assert history is None if number == 0 else history is not None
         assert history is None or history.history is History.GREW
     assert list(client.lookup(b"\1" * 32)) == []
+
+
+def test_rekors_own_client_finds_and_proves_what_we_enter(
+    client: RekorV1, place: tuple[str, NoteKey], tmp_path: Path
+) -> None:
+    ask = [installed("rekor-cli"), "--rekor_server", place[0]]
+
+    def said(*command: str | Path) -> str:
+        environ = os.environ | {"HOME": str(tmp_path)}
+        done = subprocess.run(
+            [*ask, *command], env=environ, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    envelope, verifier = Signing().sign(statement("theirs"))
+    entry = client.append(envelope, verifier)
+    (tmp_path / "envelope.json").write_bytes(envelope.dump())
+    (tmp_path / "key.pem").write_bytes(verifier.pem)
+    assert f"Entry Index in Current Tree: {entry['logIndex']}\n" in said(
+        *("verify", "--type", "dsse", "--artifact", tmp_path / "envelope.json"),
+        *("--public-key", tmp_path / "key.pem"),
+    )
+    assert indexed(client, hashlib.sha256(b"theirs").digest())
+    found = said("search", "--sha", hashlib.sha256(b"theirs").hexdigest()).split()[-1]
+    assert f"Index: {entry['logIndex']}\n" in said("get", "--uuid", found)
+    assert "Verification Successful!" in said("loginfo")
 
 
 def test_a_duplicate_is_proved_equal(client: RekorV1) -> None:

@@ -298,8 +298,8 @@ def test_an_answer_lost_on_the_way_is_found_again(log: EmbeddedLog) -> None:
         tries: list[int] = []
 
         class Losing(LogHttp):
-            def _once(self, *args: Any) -> Any:
-                reply = super()._once(*args)
+            def _send(self, *args: Any) -> Any:
+                reply = super()._send(*args)
                 tries.append(reply.status)
                 if len(tries) == 1:
                     from nix_seed.registry.errors import Unreachable

@@ -55,7 +55,7 @@ class Scene:
 
     def command(self, cache: Path, *command: str) -> list[str]:
         own = [sys.executable, "-m", "nix_seed", "run", "--image", self.image]
-        return [*own, "--src", str(self.source), "--out", str(cache / "out"), *command]
+        return [*own, "--flake", str(self.source), "--out", str(cache / "out"), *command]
 
     def env(self, cache: Path) -> dict[str, str]:
         return nix_env() | {"NIX_SEED_CACHE": str(cache), "HOME": str(cache)}

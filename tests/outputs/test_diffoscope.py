@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from nix_seed.cli.outputs.check import report_json, report_lines
+from nix_seed.cli.outputs.outputs import report_json, report_lines
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.formats.nix.nar import NarEntry
 from nix_seed.formats.oci.reference import LayoutReference

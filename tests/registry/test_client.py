@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,7 @@ from nix_seed.registry.credentials import Credential, Keyring
 from nix_seed.registry.errors import Denied, Patience, Unreachable
 from support.registries import PASSWORD, USER, Running, certificate, docker_registry
 from support.repositories import Registry
+from support.web import PlainHandler, answering
 
 US = Keyring(given=Credential("the test", USER, PASSWORD))
 QUICK = Patience(attempts=3, base=0.01)
@@ -252,6 +255,35 @@ def test_tls_is_used_and_checked(tmp_path: Path) -> None:
         with pytest.raises(Unreachable, match="its certificate was not accepted") as caught:
             doubting.has_blob(stored.digest)
         assert "SSL_CERT_FILE" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("made", "said", "hint"),
+    [
+        ({"usage": False}, "does not include key usage", "Python 3.13 and newer want this of a CA"),
+        ({"days": -1}, "accepted: certificate has expired", "this machine's clock says 20"),
+    ],
+)
+def test_a_certificate_that_newer_pythons_refuse_is_said_to_be_one(
+    made: dict[str, Any], said: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A private CA's, above all: a seed works on one runner, and not on the next."""
+
+    def newer(file: str) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=file)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT  # the default from 3.13 on
+        return context
+
+    monkeypatch.setattr("nix_seed.registry.http._tls", newer)
+    files = certificate(tmp_path, **made)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(files.certificate, files.key)
+    with answering(PlainHandler, tls) as server:
+        host = f"127.0.0.1:{server.server_port}"
+        asked = Registry(host, keyring=US, patience=QUICK, ca_file=str(files.ca)).repository("o/r")
+        with pytest.raises(Unreachable, match=said) as caught:
+            asked.get_manifest("v1")
+    assert hint in (caught.value.hint or "")
 
 
 def test_a_ca_file_that_cannot_be_read() -> None:

@@ -75,7 +75,7 @@ def test_index(tmp_path: Path, host: str) -> None:
         seed_image(tmp_path / "a", system, system=system)
     images = [f"oci:{tmp_path / 'a'}:x86_64-linux", f"oci:{tmp_path / 'a'}:aarch64-linux"]
     declared = ["--system", "x86_64-linux", "--system", "aarch64-linux"]
-    made = as_json(index, f"{host}/cli/index:all", "--system-images", *images, *declared)
+    made = as_json(index, f"{host}/cli/index:all", *images, *declared)
     assert list(made["systems"]) == ["aarch64-linux", "x86_64-linux"]
     text = run(inspect, f"{host}/cli/index:all").stdout
     assert "index of 2: sha256:" in text

@@ -15,10 +15,11 @@ import pytest
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
+from nix_seed.core.events import Waiting, listening
 from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType
 from nix_seed.registry.client import Repository
 from nix_seed.registry.credentials import Credential, Keyring
-from nix_seed.registry.errors import Patience, Unreachable
+from nix_seed.registry.errors import Patience, Unreachable, asked_to_wait
 from nix_seed.registry.http import _Http
 from nix_seed.registry.store import Held
 from support.faults import Fault, Proxy, fault_proxy
@@ -167,6 +168,43 @@ def test_429_waits_as_long_as_it_says(
     assert slept == [7.5]
     assert repository.has_blob(stored.digest)
     assert 28 < slept[1] <= 30.5
+
+
+def test_a_host_at_which_no_registry_is_is_named(repository: Repository, proxy: Proxy) -> None:
+    """A registry below a path of its host is there for nobody, and says nothing as one does."""
+    proxy.faults += [Fault("POST", "/uploads/", None, status=404, body=b"404 page not found\n")]
+    with pytest.raises(CouldNotCheck, match="the registry answered 404") as caught:
+        repository.push_stream(lambda: [DATA], MediaType.LAYER)
+    assert "see that one is at HOST/v2/" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("zone", ["GMT", "+0000", "-0000", "+0200"])
+def test_a_date_is_no_time_of_this_machines_own_zone(
+    monkeypatch: pytest.MonkeyPatch, zone: str
+) -> None:
+    """Of ``-0000`` Python makes a time without a zone, which it then takes for a local one."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        said = "Mon, 30 Nov 2026 17:01:00 " + zone
+        sent = f"Mon, 30 Nov 2026 {17 if zone != '+0200' else 15}:00:00 GMT"
+        assert asked_to_wait({"Retry-After": said, "Date": sent}) == 60.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_who_listens_hears_of_each_wait(
+    repository: Repository, proxy: Proxy, stored: Descriptor, slept: list[float]
+) -> None:
+    told: list[object] = []
+    proxy.faults += [Fault("HEAD", BLOBS, status=503), Fault("GET", BLOBS, status=503)]
+    with listening(told.append):
+        assert repository.has_blob(stored.digest)
+        assert b"".join(repository.open_blob(stored)) == DATA
+    waits = [each for each in told if isinstance(each, Waiting)]
+    assert [each.seconds for each in waits] == slept == [0.5, 0.5]
+    assert all("answered 503" in each.problem for each in waits)
 
 
 def test_a_server_that_wants_an_hour_is_reported_not_slept_for(

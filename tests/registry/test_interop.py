@@ -127,7 +127,7 @@ def test_we_find_what_oras_attaches(tmp_path: Path, host: str, config: dict[str,
     assert Manifest.parse(fetched.body, "oras'").artifact_type == KINDS[1]
 
 
-@pytest.mark.parametrize("tool", ["crane", "oras"])
+@pytest.mark.parametrize("tool", ["crane", "oras", "regctl"])
 def test_others_copy_it_unchanged(
     tmp_path: Path, host: str, config: dict[str, str], tool: str
 ) -> None:
@@ -144,6 +144,7 @@ def test_others_copy_it_unchanged(
     arguments = {
         "crane": ["copy", "--insecure", str(source), str(target)],
         "oras": ["copy", "--from-plain-http", "--to-plain-http", str(source), str(target)],
+        "regctl": ["--host", f"reg={host},tls=disabled", "image", "copy", str(source), str(target)],
     }
     run(config, program, *arguments[tool])
     assert inspect(stores, target).digest == made.descriptor.digest

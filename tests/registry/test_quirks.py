@@ -83,7 +83,7 @@ def test_push_exists_pull_index_lock(family: Family, registry: Quirky, tmp_path:
     assert fetched is not None
     there = fetched.descriptor
     images = [f"{registry.host}/q/seed:{system}" for system in SYSTEMS]
-    run(index, f"{registry.host}/q/seed:all", "--system-images", *images)
+    run(index, f"{registry.host}/q/seed:all", *images)
     run(lock, f"{registry.host}/q/seed:all", "-o", str(tmp_path / "seed.lock"))
     locked = json.loads((tmp_path / "seed.lock").read_text())["systems"]
     assert locked[SYSTEMS[0]]["digest"] == str(there.digest)

@@ -23,7 +23,7 @@ from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType
 from nix_seed.registry.auth import Challenge, parse_challenges
 from nix_seed.registry.client import Repository
 from nix_seed.registry.credentials import Credential, Keyring
-from nix_seed.registry.errors import Denied, NotTaken, Patience
+from nix_seed.registry.errors import Denied, NotTaken, Patience, asked_to_wait
 from nix_seed.registry.rules.http import parse_url, upgraded
 from support.faults import Fault, fault_proxy
 from support.quirks import PASSWORD, USER, Reply, page, quirky_registry, refuse
@@ -237,9 +237,8 @@ def test_a_page_that_is_not_there_does_not_end_a_list() -> None:
 def test_a_limit_that_names_a_date_is_waited_for_or_said(late: int) -> None:
     """Docker Hub and the proxies before registries name a date as well as seconds."""
     slept: list[float] = []
-    start = datetime(2026, 1, 31, tzinfo=UTC)
-    until = format_datetime(start + timedelta(seconds=late), usegmt=True)
-    patience = replace(QUICK, sleep=slept.append, now=start.timestamp)
+    until = format_datetime(datetime.now(UTC) + timedelta(seconds=late), usegmt=True)
+    patience = replace(QUICK, sleep=slept.append)
 
     def quirk(query: Any, go: Any) -> Reply:
         first = len(query.server.seen) == 1
@@ -253,7 +252,21 @@ def test_a_limit_that_names_a_date_is_waited_for_or_said(late: int) -> None:
             assert slept == []
         else:
             assert asked.get_manifest("v1") is None
-            assert slept[0] >= late
+            assert slept[0] >= late - 1
+
+
+@pytest.mark.parametrize(
+    ("until", "seconds"), [("00:01:30", 90), ("00:00:00", 0), ("23:59:59", 86399)]
+)
+def test_how_long_is_counted_by_the_clock_that_names_the_date(until: str, seconds: int) -> None:
+    """This machine's may be a day ahead, and would not wait, or a day behind."""
+    headers = {
+        "Date": "Sat, 31 Jan 2026 00:00:00 GMT",
+        "Retry-After": f"Sat, 31 Jan 2026 {until} GMT",
+    }
+    assert asked_to_wait(headers) == seconds
+    assert asked_to_wait(headers | {"Retry-After": "7"}) == 7
+    assert asked_to_wait(headers | {"Retry-After": "soon"}) is None
 
 
 @pytest.mark.parametrize(

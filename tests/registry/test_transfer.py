@@ -361,6 +361,47 @@ def test_an_index_whose_children_are_missing(
             work()
 
 
+@pytest.mark.parametrize("body", [b'{"schemaVersion":2}', b"{", b'{"schemaVersion":1}'])
+def test_an_index_of_an_image_that_is_none_is_false(
+    tmp_path: Path, stores: Stores, target: Reference, body: bytes
+) -> None:
+    """Who asked gave a good name; what lies under it is wrong (exit code 1, not 2)."""
+    seed_image(tmp_path / "a", "demo")
+    store = LayoutStore(Layout.open(tmp_path / "a"))
+    child = Descriptor.of(MediaType.MANIFEST, body)
+    (tmp_path / "a/blobs/sha256" / child.digest.hex).write_bytes(body)
+    store.put_manifest(Index((child,)).dump(), MediaType.INDEX, "broken")
+    broken = LayoutReference(str(tmp_path / "a"), "broken")
+    back = LayoutReference(str(tmp_path / "back"), "v1")
+    for work in (
+        lambda: push(stores, broken, target),
+        lambda: pull(stores, broken, back),
+        lambda: inspect(stores, broken),
+    ):
+        with pytest.raises(CheckedFalse, match=str(child.digest)):
+            work()
+
+
+def test_what_docker_pushed_is_named_and_how_to_convert_it(
+    tmp_path: Path, stores: Stores, target: Reference
+) -> None:
+    """``docker push`` makes a manifest of Docker's own, with layers of its own."""
+    seed_image(tmp_path / "a", "demo")
+    push(stores, LayoutReference(str(tmp_path / "a")), target)
+    repository = stores.repository(target)
+    fetched = repository.get_manifest("v1")
+    assert fetched is not None
+    docker = "application/vnd.docker.distribution.manifest.v2+json"
+    body = fetched.body.replace(MediaType.MANIFEST.encode(), docker.encode())
+    repository.put_manifest(body, docker, "docker")
+    there = target.at("docker")
+    back = LayoutReference(str(tmp_path / "back"), "v1")
+    for work in (lambda: inspect(stores, there), lambda: pull(stores, there, back)):
+        with pytest.raises(InputError, match="of Docker's own format, not an OCI image") as caught:
+            work()
+        assert "skopeo copy --format oci" in (caught.value.hint or "")
+
+
 def test_an_index_that_gives_an_image_another_size(
     tmp_path: Path, stores: Stores, target: Reference
 ) -> None:

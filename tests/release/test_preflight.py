@@ -110,6 +110,11 @@ def revoked(world: World) -> Path:
     return edited(world, "# revokedAt = 2026-06-01T00:00:00Z", "revokedAt = 2020-06-01T00:00:00Z #")
 
 
+def not_yet(world: World) -> Path:
+    """A policy by which the builder begins later: a clock that is behind may think so, too."""
+    return edited(world, "# notBefore = 2026-01-01T00:00:00Z", "notBefore = 2125-06-01T00:00:00Z #")
+
+
 def no_log(world: World) -> Path:
     """A policy whose log lies elsewhere, where nobody can write to it."""
     broken = world.root / "broken"
@@ -151,6 +156,9 @@ CASES = {
         2, "the policy is of https://forge.example/other/one", policy=another_source
     ),
     "revoked builder": Wrong(2, "was revoked at 2020-06-01", policy=revoked),
+    "builder that is yet to begin": Wrong(
+        2, "counts from 2125-06-01 00:00 UTC on, and it is 20", policy=not_yet
+    ),
     "another builder's system": Wrong(
         2, f"does not let me build for {SYSTEM}", policy=of_another_system
     ),

@@ -73,7 +73,7 @@ def test_an_unpromoted_image_with_its_quorum_is_refused(world: ReleaseWorld) -> 
     assert f"no promotion record of {COMMIT} was found" in ended.printed
     only = world.verify(f"{world.repository}:seed", "--quorum-only")
     assert only.code == 0
-    assert "whether it was promoted was not asked" in only.printed
+    assert "whether it was promoted was not checked" in only.printed
 
 
 def verified(world: ReleaseWorld, state: str = "consumer") -> Verification:
@@ -428,10 +428,10 @@ def test_offline_the_word_of_a_ledger_is_missed_or_done_without(
     for what in ([image], [str(COMMIT)]):
         ended = world.verify(*what, "--offline", str(out))
         assert ended.code == 3, ended.printed
-        assert f"whether the ledger main holds {COMMIT}: offline it is not asked" in ended.printed
+        assert f"whether the ledger main holds {COMMIT}: offline it is not read" in ended.printed
         ended = world.verify(*what, "--offline", str(out), "--no-ledgers")
         assert ended.code == 0, ended.printed
-        assert "notice: --no-ledgers: whether main holds it was not asked" in ended.printed
+        assert "notice: --no-ledgers: whether main holds it was not checked" in ended.printed
     policy = world.write_policy()
     assert nix_seed.verify(image, policy, offline=out).exit_code == 3
     assert nix_seed.verify(image, policy, offline=out, ledgers=False).exit_code == 0

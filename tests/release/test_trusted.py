@@ -114,7 +114,7 @@ def test_a_log_that_is_gone_leaves_it_unchecked(world: ReleaseWorld, tmp_path: P
 def test_run_refuses_before_it_starts_anything(world: ReleaseWorld) -> None:
     world.attest_all()
     reference = f"{world.repository}:seed"
-    done = world.run("run", "--image", reference, "--src", ".", "--", "touch", "started")
+    done = world.run("run", "--image", reference, "--flake", ".", "--", "touch", "started")
     assert done.code == 1
     assert "does not verify: no promotion record" in done.printed
     assert not (world.root / "started").exists()

@@ -54,7 +54,7 @@ def words_of(body: str) -> str:
 def test_of_an_image_alone_it_says_what_was_not_asked(world: World) -> None:
     ran, text = report(world, "--no-roots")
     assert (ran.code, ran.err.splitlines()[0]) == (0, f"nix-seed: reading {world.reference}")
-    assert re.fullmatch(r"\S+/report\.html  \d+ kB  not asked\n", ran.out)
+    assert re.fullmatch(r"\S+/report\.html  \d+ kB  trust: not asked\n", ran.out)
     assert f"Digest {world.image.descriptor.digest} narHash {world.image.spec.nar_hash}" in text
     for hint in (
         "name one: nix-seed report … --base REF",
@@ -111,7 +111,9 @@ def test_a_dissent_is_shown_and_the_page_written_all_the_same(world: World) -> N
     world.publish("carol", image=world.other)
     ran, text = report(world, "--policy", world.write_policy())
     assert ran.code == 0, ran.err
-    assert ran.out.endswith(f"  checked and false for commit {COMMIT.hex[:12]} of {SOURCE}\n")
+    assert ran.out.endswith(
+        f"  trust: checked and false for commit {COMMIT.hex[:12]} of {SOURCE}\n"
+    )
     assert re.search(r"checked and false for commit \w+ of \S+: carol built something else", text)
     assert "In what the image of carol differs" in text
     assert "carol dissents" in text

@@ -26,10 +26,9 @@ from nix_seed.report.page.parts import (
     PageSection,
     ShownCheck,
     State,
-    badge,
     check_list,
     fold,
-    mark,
+    macro,
     note,
     page,
     web_address,
@@ -172,14 +171,14 @@ def test_a_long_text_is_folded_and_kept() -> None:
 def test_the_four_ends_of_a_check_never_look_alike() -> None:
     """Not by their words, not by their shapes, and not by their colours alone."""
     states = (State.VERIFIED, State.FALSE, State.UNCHECKED, State.NOT_ASKED)
-    assert len({rendered(mark(state)) for state in states}) == 4
+    assert len({rendered(macro("mark", state)) for state in states}) == 4
     for state in states:
         text = rendered(check_list([ShownCheck("Name", state, "why", "evidence")]))
         assert [each for each in states if f"> {each.value}<" in text] == [state]
-        assert rendered(mark(state)) in text
+        assert rendered(macro("mark", state)) in text
         assert "why" in text
         assert "evidence" in text
-        assert state.value in rendered(badge(state, "why"))
+        assert state.value in rendered(macro("badge", state, "why"))
         assert state.value in rendered(note(state, "why"))
 
 
@@ -313,7 +312,7 @@ def test_what_builders_say_that_it_rests_on_is_shown(tmp_path: Path) -> None:
 def test_a_page_can_be_made_of_the_parts_alone() -> None:
     """As for another report, of a ledger say."""
     sections = [PageSection("one", "One", "Lead.", check_list([ShownCheck("a", State.VERIFIED)]))]
-    text = page("Title", badge(State.FALSE, "why"), sections)
+    text = page("Title", macro("badge", State.FALSE, "why"), sections)
     document = Document(text)
     assert document.mistakes == []
     assert "One" in document.texts

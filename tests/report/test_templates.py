@@ -92,7 +92,7 @@ def test_each_macro_that_takes_text_escapes_it(text: str) -> None:
         assert read.text == printable(text), name
     for made in (
         parts.note(State.FALSE, text, text),
-        parts.badge(State.FALSE, text),
+        macro("badge", State.FALSE, text),
         macro("facts", [(text, text)]),
         parts.check_list([parts.ShownCheck(text, State.FALSE, text, text)]),
         macro("title", text, text, text),

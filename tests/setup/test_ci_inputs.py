@@ -8,7 +8,6 @@ from nix_seed.core.errors import InputError
 from nix_seed.setup.rules.ci_inputs import (
     Decision,
     Host,
-    SeedAttr,
     parse_list,
     parse_names,
     parse_seed_attr,
@@ -41,7 +40,7 @@ def decision(host: Host = "github", repository: str | None = "Owner/Repo") -> De
     ],
 )
 def test_seed_attr(text: str, directory: str, attr: str | None) -> None:
-    assert parse_seed_attr(text) == SeedAttr(directory, attr)
+    assert parse_seed_attr(text) == (directory, attr)
 
 
 def test_what_is_published_is_the_checkout() -> None:

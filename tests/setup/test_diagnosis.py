@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from hypothesis import given, strategies as st
@@ -14,8 +14,6 @@ from nix_seed.setup.rules.diagnosis import (
     ClauseResult,
     Diagnosis,
     Health,
-    Reading,
-    Room,
     diagnose_error,
     diagnose_finding,
     exit_code,
@@ -27,7 +25,6 @@ from nix_seed.setup.rules.diagnosis import (
 )
 
 FINE, WARNING, FALSE, UNCHECKED = Health
-NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
 def of(*outcomes: Health) -> list[Diagnosis]:
@@ -169,10 +166,7 @@ def test_one_engine_is_enough() -> None:
     ],
 )
 def test_the_kindest_clock_counts(seconds: list[int], outcome: Health, said: str) -> None:
-    readings = [
-        Reading(f"s{number}", NOON + timedelta(seconds=each), NOON)
-        for number, each in enumerate(seconds)
-    ]
+    readings = [(f"s{number}", timedelta(seconds=each)) for number, each in enumerate(seconds)]
     found = judge_clock(readings)
     assert found is not None
     assert (found.outcome, found.said) == (outcome, said)
@@ -192,6 +186,6 @@ def test_no_clock_no_answer() -> None:
     ],
 )
 def test_room_on_disk(free: int, problem: str | None, outcome: Health) -> None:
-    found = judge_room(Room("cache", "/c", free, problem, "NIX_SEED_CACHE"))
+    found = judge_room("cache", "/c", free, problem, "NIX_SEED_CACHE")
     assert found.outcome is outcome
     assert outcome is FINE or found.fix.endswith("NIX_SEED_CACHE=DIR")

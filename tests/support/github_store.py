@@ -91,6 +91,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, status: int, said: Any) -> None:
         body = json.dumps({"message": said} if isinstance(said, str) else said).encode()
         self.send_response(status)
+        if status == 429:
+            self.send_header("Retry-After", "7")
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

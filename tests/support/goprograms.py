@@ -19,8 +19,12 @@ MODULES = {
     # The registry that Debian's docker-registry is an older version of.
     "registry": "github.com/distribution/distribution/v3/cmd/registry@v3.1.2",
     "oras": "oras.land/oras/cmd/oras@v1.3.6",
+    "regctl": "github.com/regclient/regclient/cmd/regctl@v0.11.7",
+    # What lists the packages in an image.
+    "syft": "github.com/anchore/syft/cmd/syft@v1.57.1",
     # Rekor v2; the module's later versions need Go 1.27.
     "posix": "github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix@v2.3.0",
+    "rekor-cli": "github.com/sigstore/rekor/cmd/rekor-cli@v1.4.3",
     # Rekor v1, and the two servers of the tree behind it.
     "rekor-server": "github.com/sigstore/rekor/cmd/rekor-server@v1.4.3",
     "trillian_log_server": "github.com/google/trillian/cmd/trillian_log_server@v1.7.2",

@@ -130,9 +130,13 @@ def _of(
         told = originals.get(name, {})
         original = told.get("original") or parse(entry.get("url") or _fields(entry) or name)
         revision = told.get("locked", {}).get("rev")
-        relative = original.get("type") == "path" and str(original["path"]).startswith(".")
+        relative = original.get("type") == "path" and not str(original["path"]).startswith("/")
         tree = flake / original["path"] if relative else trees.find(original, revision, here)
-        node: dict[str, Any] = {"original": original, "locked": _locked(tree)}
+        node: dict[str, Any] = {"original": original}
+        if relative:
+            node |= {"locked": original, "parent": [part for part in prefix.split("/") if part]}
+        else:
+            node["locked"] = _locked(tree)
         if entry.get("flake") is False:
             node["flake"] = False
         elif (tree / "flake.nix").exists():

@@ -146,7 +146,9 @@ def _htpasswd(root: Path) -> Path:
     return path
 
 
-def certificate(root: Path, address: str = "127.0.0.1") -> Certificate:
+def certificate(
+    root: Path, address: str = "127.0.0.1", *, usage: bool = True, days: int = 2
+) -> Certificate:
     """Make a CA and a certificate for *address* and localhost."""
     program = needs("openssl", "openssl")
     root.mkdir(parents=True, exist_ok=True)
@@ -171,8 +173,7 @@ def certificate(root: Path, address: str = "127.0.0.1") -> Certificate:
         "2",
         "-subj",
         "/CN=test CA",
-        "-addext",
-        "keyUsage=critical,keyCertSign",
+        *(("-addext", "keyUsage=critical,keyCertSign") if usage else ()),
     )
     openssl("req", *curve, "-keyout", str(made.key), "-out", str(request), "-subj", "/CN=registry")
     openssl(
@@ -188,7 +189,7 @@ def certificate(root: Path, address: str = "127.0.0.1") -> Certificate:
         "-out",
         str(made.certificate),
         "-days",
-        "2",
+        str(days),
         "-extfile",
         str(extra),
     )

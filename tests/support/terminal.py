@@ -47,11 +47,22 @@ class Shown:
 
 
 def in_terminal(
-    command: Sequence[str], columns: int = 80, env: dict[str, str] | None = None
+    command: Sequence[str],
+    columns: int = 80,
+    env: dict[str, str] | None = None,
+    *,
+    narrowed: tuple[float, int] | None = None,
 ) -> Shown:
-    """Run *command* on a terminal of *columns*, its standard output and error both there."""
+    """Run *command* on a terminal of *columns*, its standard output and error both there.
+
+    *narrowed* is after how many seconds somebody makes it how wide.
+    """
     parent, child = pty.openpty()
-    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+    def resize(columns: int) -> None:
+        fcntl.ioctl(parent, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+    resize(columns)
     chosen = {name: value for name, value in os.environ.items() if name not in ("CI", "COLUMNS")}
     start = time.monotonic()
     process = subprocess.Popen(
@@ -72,6 +83,9 @@ def in_terminal(
         if not data:
             break
         chunks.append((time.monotonic() - start, data.decode("utf-8", "replace")))
+        if narrowed is not None and chunks[-1][0] >= narrowed[0]:
+            resize(narrowed[1])
+            narrowed = None
     os.close(parent)
     return Shown(tuple(chunks), process.wait())
 

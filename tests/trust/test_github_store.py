@@ -50,8 +50,10 @@ def test_it_is_found_by_the_image(store: Store, client: GitHubStore, bundle: byt
 
 def test_busy_is_waited_for(store: Store, client: GitHubStore, bundle: bytes) -> None:
     store.fails = [(503, "busy"), (429, "slow down")]
-    client.add(bundle)
+    slept: list[float] = []
+    replace(client, patience=Patience(sleep=slept.append)).add(bundle)
     assert len(store.seen) == 3
+    assert slept[1] >= 7, "as long as it asked"
     assert store.held
 
 

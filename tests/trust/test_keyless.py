@@ -148,6 +148,14 @@ def test_a_token_that_is_none() -> None:
         _ = KeylessSigner(b"{}", lambda: "not a token").identity
 
 
+def test_a_token_of_another_time_has_the_clock_looked_at() -> None:
+    """To a machine a day ahead each token is old."""
+    with pytest.raises(CouldNotCheck, match="reading the identity token failed") as caught:
+        _ = KeylessSigner(b"{}", lambda: token(minutes=-1440)).identity
+    assert "Signature has expired" in (caught.value.detail or "")
+    assert "is this machine's clock right?" in (caught.value.hint or "")
+
+
 def test_a_configuration_that_is_none() -> None:
     with pytest.raises(InputError, match="the Sigstore configuration is not a ClientTrustConfig"):
         KeylessSigner(b"{}", token).sign(PAYLOAD_TYPE, b"{}")

@@ -102,7 +102,7 @@ def test_a_build_on_the_machines_store(tmp_path: Path) -> None:
     require_nix()
     need_root()
     (tmp_path / "flake.nix").write_text(FLAKE % os.getpid())
-    command = [*COMMAND, "--src", str(tmp_path), "--json", "--", "nix", "build", "path:."]
+    command = [*COMMAND, "--flake", str(tmp_path), "--json", "--", "nix", "build", "path:."]
     # As Nix comes, with commands and flakes off.
     env = nix_env(sandbox="false", experimental_features="")
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from nix_seed.core.errors import CouldNotCheck, InputError
-from nix_seed.use.macos_store import Machine, create_store
+from nix_seed.use.macos_store import Machine, System, create_store
 
 UUID = "5B4D1F9A-6C21-4C53-8F2A-1B2C3D4E5F60"
 UTIL = "/System/Library/Filesystems/apfs.fs/Contents/Resources/apfs.util"
 OPTIONS = "rw,noauto,nobrowse,noatime,owners"
 
 
-class Mac:
+class Mac(System):
     """Answers as macOS 14 does, and remembers what it was asked to change."""
 
     def __init__(self, root: Path, *, mounted: bool = False, volume: bool = False) -> None:

@@ -104,8 +104,8 @@ def test_the_tree_and_what_is_made_of_it_are_withheld(image: str, cache: Path) -
 @needs_bwrap
 def test_a_command_runs_with_it(project: Path, image: str, cache: Path, tmp_path: Path) -> None:
     ran = nix_seed(
-        *("run", "--engine", "bwrap", "--image", image, "--src", project, "--out", tmp_path / "o"),
-        *(*TOOL, *TREE, "--", "nix", "build"),
+        *("run", "--engine", "bwrap", "--image", image, "--flake", project),
+        *("--out", tmp_path / "o", *TOOL, *TREE, "--", "nix", "build"),
         cache=cache,
     )
     assert ran.code == 0, ran.err
@@ -115,7 +115,7 @@ def test_a_command_runs_with_it(project: Path, image: str, cache: Path, tmp_path
 
 @needs_bwrap
 def test_a_proof_fetches_what_evaluation_reads(project: Path, image: str, cache: Path) -> None:
-    command = ("prove", "--engine", "bwrap", "--image", image, "--src", project)
+    command = ("prove", "--engine", "bwrap", "--image", image, "--flake", project)
     refused = nix_seed(*command, *TOOL, cache=cache)
     assert refused.code == 2
     assert "source: licence see LICENSE" in refused.err
@@ -126,7 +126,7 @@ def test_a_proof_fetches_what_evaluation_reads(project: Path, image: str, cache:
 
 
 def hydrate(project: Path, image: str, root: Path, *more: str, cache: Path) -> Ran:
-    command = ("hydrate", image, "--root", root, "--src", project)
+    command = ("hydrate", image, "--root", root, "--flake", project)
     return nix_seed(*command, *more, cache=cache)
 
 
@@ -209,6 +209,6 @@ def test_a_seed_of_another_attribute_is_completed_by_it(
     assert "vendor-more-1.0" in valid(root)
     remove_tree(root)
     if shutil.which("bwrap") is not None:
-        inside = ("--image", image, "--src", project, "--attr", "fuller", *accepted)
+        inside = ("--image", image, "--flake", project, "--attr", "fuller", *accepted)
         ran = nix_seed("run", "--engine", "bwrap", *inside, "--", "true", cache=cache)
         assert ran.code == 0, ran.err

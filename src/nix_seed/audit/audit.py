@@ -369,9 +369,8 @@ class _Audit:
         self._keep("policies' ends", lambda: find_expired(records, book, now))
         self._keep("revoked promoters", lambda: find_revoked(records, book, now))
         self._keep("tags", self._tags.findings)
-        self._keep(
-            "moved tags", lambda: conflicts.find_moved_tags(records, tags, self._tags.unknown)
-        )
+        unread = self._tags.unread
+        self._keep("moved tags", lambda: conflicts.find_moved_tags(records, tags, unread))
         self._keep("tags of images", lambda: conflicts.find_moved_images(records, tags))
         self._keep("latest", lambda: conflicts.find_rolled_back(records, tags, self._latest))
         if len(names) > 1:
@@ -411,7 +410,7 @@ class _Audit:
                 entries = tuple(ledger.entries())
                 yield from conflicts.find_ledger_conflicts(ledger.name, entries, self._records)
         if self._book.present.ledgers and not self._question.ask:
-            reason = "the policy's ledgers on chains were not asked: --offline"
+            reason = "the policy's ledgers on chains were not read: --offline"
             yield AuditFinding(Kind.LEDGER, Severity.UNCHECKED, "ledgers", reason)
 
     def _report(self, before: int) -> AuditReport:

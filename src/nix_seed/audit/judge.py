@@ -16,7 +16,6 @@ from nix_seed.core.errors import CheckedFalse, InputError, NixSeedError, caught,
 from nix_seed.core.verdict import Fate, Severity
 from nix_seed.formats.intoto.bundle import Unverified
 from nix_seed.formats.intoto.statement import Agreement, PromotionPredicate, check_promotion
-from nix_seed.formats.oci.manifest import Index
 from nix_seed.formats.tlog.merkle import TreeHead
 from nix_seed.formats.tlog.note import SignedCheckpoint
 from nix_seed.image.inspect import InspectedImage, inspect
@@ -345,7 +344,7 @@ class Releases:
         fetched = copy.store.get_manifest(digest)
         if fetched is None:
             return None
-        index = Index.parse(fetched.body, f"{copy.name}@{digest}")
+        index = fetched.index(f"{copy.name}@{digest}")
         return tuple(each.digest for each in index.manifests)
 
     def _read_image(self, copy: LedgerCopy, digest: Digest) -> InspectedImage | None:

@@ -259,25 +259,25 @@ class LogSet:
         signed = log.checkpoint() if seen is None else seen.ask(trusted, log)[0]
         if isinstance(log, TileReader):
             found = _replay_tiles(log, signed.head, since, self._reach.most, look)
-            self._keep(named.name, found)
-            read = found.head.size - found.since
-            self._status(named, found, read, "every entry was read, and the tree recomputed")
-            return
-        found = _replay_index(log, signed.head, commits, look)
-        self._keep(named.name, found)
-        reason = (
-            f"it gives no list of its entries: its index was asked for {len(commits)} commits, and "
-            "what that leaves out nobody can tell"
-        )
-        self._status(named, found, None, reason)
-        about = f"the log {named.name} cannot be replayed: {reason}"
-        self._find(named.name, Severity.NOTICE, about)
-
-    def _keep(self, name: str, replay: Replay) -> None:
-        self._replays[name] = replay
-        for error in replay.look.unread:
+            read: int | None = found.head.size - found.since
+            reason = "every entry was read, and the tree recomputed"
+        else:
+            found = _replay_index(log, signed.head, commits, look)
+            read = None
+            reason = (
+                f"it gives no list of its entries: its index was asked for {len(commits)} commits, "
+                "and what that leaves out nobody can tell"
+            )
+        self._replays[named.name] = found
+        for error in look.unread:
             severity = Severity.of(error)
-            self.findings.append(AuditFinding(Kind.LOG, severity, name, error.message))
+            self.findings.append(AuditFinding(Kind.LOG, severity, named.name, error.message))
+        self._statuses[named.name] = LogStatus(
+            named.name, named.log.kind, found.head.size, found.since, read, reason
+        )
+        if read is None:
+            about = f"the log {named.name} cannot be replayed: {reason}"
+            self._find(named.name, Severity.NOTICE, about)
 
     def _place(self, named: _Named) -> str:
         given = self._reach.places.get(named.name, named.log.url)
@@ -288,14 +288,9 @@ class LogSet:
             )
         if "://" in given:
             if not self._reach.ask:
-                raise CouldNotCheck(f"the log {named.name} was not asked: --offline")
+                raise CouldNotCheck(f"the log {named.name} was not read: --offline")
             return given
         return given if named.name in self._reach.places else str(named.beside / given)
-
-    def _status(self, named: _Named, replay: Replay, read: int | None, reason: str) -> None:
-        self._statuses[named.name] = LogStatus(
-            named.name, named.log.kind, replay.head.size, replay.since, read, reason
-        )
 
     @contextmanager
     def _told(self, name: str, *evidence: str) -> Iterator[None]:

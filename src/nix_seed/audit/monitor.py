@@ -4,7 +4,7 @@ Each round goes on from what the last clean one kept. The clock is given in, so 
 ended by a signal, and left out by a test.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from nix_seed.audit.rules.report import AuditReport
 from nix_seed.core.errors import InputError, NixSeedError, caught
@@ -68,68 +68,51 @@ def monitor(
 
     *on_alarm* is called once for each alarm. *until* says what else ends it: where not everything
     can be checked, nobody is watching.
+
     Wrong input ends it at once (``InputError``), but only before any audit has come to its end.
+    What a round told of is not told again, until it has gone and come back.
     """
-    watch = _Watch(run)
+    told: set[str] = set()
+    number = blind = 0
+    worked = False
     while True:
-        this = watch.round()
+        number += 1
+        report, failure = _audited(run, worked=worked)
+        worked = worked or report is not None
+        found = report.findings if report is not None else tuple(filter(None, (failure,)))
+        new = tuple(each for each in found if each.id not in told)
+        told = {each.id for each in found} | (told if report is None else set())
+        blind = 0 if report is not None and not report.of(Severity.UNCHECKED) else blind + 1
+        this = Round(number, report, new, failure, blind)
         on_round(this)
-        alarms = [each for each in this.new if each.severity is Severity.ALARM]
+        alarms = [each for each in new if each.severity is Severity.ALARM]
         for alarm in alarms:
             on_alarm(alarm)
         if alarms and not until.keep_going:
             return MonitorEnd(1, alarms[0].reason)
-        if this.blind >= until.patience:
-            return MonitorEnd(3, f"not everything could be checked, {this.blind} times in a row")
+        if blind >= until.patience:
+            return MonitorEnd(3, f"not everything could be checked, {blind} times in a row")
         if until.once:
-            return _once(this)
+            said = report or failure
+            return MonitorEnd(this.fate.exit_code, said.reason if said else "")
         if not wait():
             return MonitorEnd(0, "stopped")
 
 
-def _once(this: Round) -> MonitorEnd:
-    if this.report is not None:
-        return MonitorEnd(this.fate.exit_code, this.report.reason)
-    assert this.failure is not None
-    return MonitorEnd(this.fate.exit_code, this.failure.reason)
+def _audited(
+    run: Callable[[], AuditReport], *, worked: bool
+) -> tuple[AuditReport | None, AuditFinding | None]:
+    """Return the report of one audit, or why there is none.
 
-
-class _Watch:
-    """What earlier rounds told of is not told again, until it has gone and come back."""
-
-    def __init__(self, run: Callable[[], AuditReport]) -> None:
-        self._run = run
-        self._told: set[str] = set()
-        self._number = 0
-        self._blind = 0
-        self._worked = False
-
-    def round(self) -> Round:
-        self._number += 1
-        try:
-            report = self._run()
-        except InputError as error:
-            # Once it has worked, the command line is right: a file is being changed meanwhile.
-            if not self._worked:
-                raise
-            return self._failed(error)
-        except Exception as error:  # of a library's own, too: whoever can crash it would blind it
-            return self._failed(caught(error, "the audit"))
-        self._worked = True
-        unchecked = bool(report.of(Severity.UNCHECKED))
-        self._blind = self._blind + 1 if unchecked else 0
-        new = tuple(self._new(report))
-        return Round(self._number, report, new, None, self._blind)
-
-    def _failed(self, error: NixSeedError) -> Round:
-        self._blind += 1
-        finding = AuditFinding(Kind.UNREAD, Severity.of(error), "the audit", error.message)
-        new = () if finding.id in self._told else (finding,)
-        self._told.add(finding.id)
-        return Round(self._number, None, new, finding, self._blind)
-
-    def _new(self, report: AuditReport) -> Iterator[AuditFinding]:
-        for finding in report.findings:
-            if finding.id not in self._told:
-                yield finding
-        self._told = {finding.id for finding in report.findings}
+    Once one has *worked*, the command line is right: what is wrong is a file that is being changed.
+    """
+    failed: NixSeedError
+    try:
+        return run(), None
+    except InputError as error:
+        if not worked:
+            raise
+        failed = error
+    except Exception as error:  # of a library's own, too: whoever can crash it would blind it
+        failed = caught(error, "the audit")
+    return None, AuditFinding(Kind.UNREAD, Severity.of(failed), "the audit", failed.message)

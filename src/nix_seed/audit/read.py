@@ -4,7 +4,7 @@ Nothing is believed, and nothing read is dropped in silence. Lists are read seve
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 
 from nix_seed.audit.rules.conflicts import TagNames, is_release_tag
@@ -75,40 +75,26 @@ def open_copy(stores: Stores, reference: AnyReference) -> LedgerCopy:
 
 
 @dataclass(frozen=True, slots=True)
-class UnreadTag:
-    """A tag that is there, and why it is not known what it names."""
-
-    copy: str
-    tag: str
-    error: NixSeedError
-
-
-@dataclass(frozen=True, slots=True)
 class Tags:
-    """What tags were found to name, and those *unread*."""
+    """What tags were found to name; and, by copy and tag, why some are *unread*."""
 
     named: tuple[TagNames, ...]
-    unread: tuple[UnreadTag, ...]
-
-    @property
-    def unknown(self) -> frozenset[tuple[str, str]]:
-        """The unread ones: copy and tag."""
-        return frozenset((each.copy, each.tag) for each in self.unread)
+    unread: Mapping[tuple[str, str], NixSeedError]
 
     def without(self, records: Iterable[LedgerRecord]) -> Iterator[LedgerRecord]:
         """Yield those of *records* whose index no tag names, and whose commit none is of."""
         named = {each.digest for each in self.named} | {each.tag for each in self.named}
-        named |= {each.tag for each in self.unread}
+        named |= {tag for _, tag in self.unread}
         return (each for each in records if named.isdisjoint({each.index, str(each.commit)}))
 
     def findings(self) -> Iterator[AuditFinding]:
         """Yield the unread ones; one whose manifest has other bytes than it is listed with lies."""
-        for each in self.unread:
-            subject, reason = f"{each.copy}:{each.tag}", f"the tag {each.tag} of {each.copy}"
+        for (copy, tag), error in self.unread.items():
+            reason = f"the tag {tag} of {copy}: {error.message}"
             kind, severity = Kind.UNREAD, Severity.UNCHECKED
-            if isinstance(each.error, CheckedFalse):
+            if isinstance(error, CheckedFalse):
                 kind, severity = Kind.TAG, Severity.ALARM
-            yield AuditFinding(kind, severity, subject, f"{reason}: {each.error.message}")
+            yield AuditFinding(kind, severity, f"{copy}:{tag}", reason)
 
 
 def read_tags(copies: Sequence[LedgerCopy], policies: Iterable[Policy]) -> Tags:
@@ -123,15 +109,15 @@ def read_tags(copies: Sequence[LedgerCopy], policies: Iterable[Policy]) -> Tags:
         for tag in copy.tags
         if is_release_tag(tag) and (not tag.endswith(systems) or _is_of_commit(tag, systems))
     ]
-    named, unread = [], []
+    named, unread = [], {}
     heads = in_parallel(lambda each: _head(*each), work, AT_ONCE)
     for (copy, tag), found in zip(work, heads, strict=True):
         if isinstance(found, NixSeedError):
-            unread.append(UnreadTag(copy.name, tag, found))
+            unread[copy.name, tag] = found
         elif found is not None:
             is_index = found.media_type == MediaType.INDEX
             named.append(TagNames(copy.name, tag, found.digest, is_index))
-    return Tags(tuple(named), tuple(unread))
+    return Tags(tuple(named), unread)
 
 
 def _is_of_commit(tag: str, ends: Iterable[str]) -> bool:

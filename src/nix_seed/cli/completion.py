@@ -3,7 +3,6 @@
 import click
 
 from nix_seed.cli.command import seed_command
-from nix_seed.core.errors import InputError
 
 
 @seed_command("completion")
@@ -18,6 +17,5 @@ def command(shell: str) -> None:
     from nix_seed.cli.main import cli
 
     completer = get_completion_class(shell)
-    if completer is None:
-        raise InputError(f"there is no completion for {shell}")
+    assert completer is not None
     click.echo(completer(cli, {}, "nix-seed", "_NIX_SEED_COMPLETE").source())

@@ -18,7 +18,7 @@ from nix_seed.cli.command import EXISTING_FILE, Command, argument, option, remem
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import say, warn
 from nix_seed.core.errors import InputError
-from nix_seed.core.files import cache_directory, read_given
+from nix_seed.core.files import cache_directory, home, own_directory, read_given
 from nix_seed.core.processes import current_system
 from nix_seed.formats.oci.reference import LayoutReference, parse_reference
 
@@ -174,10 +174,7 @@ def unpacking_cache() -> Path:
 
 def state_directory() -> Path:
     """Return where what was seen of logs is kept: unlike a cache, it is not to be thrown away."""
-    given = os.environ.get("NIX_SEED_STATE")
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "nix-seed"
+    return own_directory("NIX_SEED_STATE", "XDG_STATE_HOME", ".local/state")
 
 
 def locked_image(lacking: str) -> str:
@@ -254,7 +251,7 @@ def image_named(text: str) -> registries.AnyReference | None:
 
 
 def open_seed(options: dict[str, Any], nix: nix.Nix, system: str | None = None) -> layout.Image:
-    """Open the seed that ``--image`` names or, unnamed, the one built for the flake in ``--src``.
+    """Open the seed that ``--image`` names or, unnamed, the one built for the project.
 
     One in a registry is pulled into the cache; of an index, *system*'s (default: this machine's).
     A command with ``verify_options`` has it verified first.
@@ -336,7 +333,7 @@ def stores_of(options: dict[str, Any]) -> registries.Stores:
             raise InputError("--password-stdin: standard input holds no password")
         given = credentials.Credential("--username", username, password)
     return registries.Stores(
-        credentials.Keyring(dict(os.environ), Path.home(), given),
+        credentials.Keyring(dict(os.environ), home(), given),
         plain_http=options["plain_http"],
         ca_file=options["ca_file"],
         jobs=options.get("jobs") or registries.JOBS,

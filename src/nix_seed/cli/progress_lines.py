@@ -4,7 +4,6 @@ Both know the events of many rooms, so that this is loaded only where something 
 """
 
 import os
-import shutil
 import signal
 import time
 from abc import ABC, abstractmethod
@@ -12,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any, TextIO
 
-from nix_seed.cli.say import Manner, unheard
-from nix_seed.core.events import Stage
+from nix_seed.cli.say import Manner, columns, unheard
+from nix_seed.core.events import Stage, Waiting
 from nix_seed.core.safe_text import safe_line
 from nix_seed.core.words import human_size, plural
 from nix_seed.flake.rules.nix_log import NixSaid, NixWork
@@ -64,6 +63,8 @@ class _Work(ABC):
         self.layers = 0
         self.blobs: dict[str, tuple[str, int, int]] = {}
         self.moved = 0
+        # What is asked for once more, and when.
+        self.again = ("", 0.0)
         self.timed = (_Timed("evaluating"), _Timed("copying all of"))
 
     def __call__(self, event: Any) -> None:
@@ -101,6 +102,7 @@ class _Work(ABC):
         self.stage, self.since = stage, time.monotonic()
         self.timed = (_Timed("evaluating"), _Timed("copying all of"))
         self.nix, self.layers, self.blobs, self.moved = None, 0, {}, 0
+        self.again = ("", 0.0)
 
     def learn(self, event: Any) -> None:
         """Take in what moves the step at work."""
@@ -108,6 +110,8 @@ class _Work(ABC):
             self.nix = event
             for timed in self.timed:
                 timed.learn(event.running)
+        elif isinstance(event, Waiting):
+            self.again = (event.problem, time.monotonic() + event.seconds)
         elif isinstance(event, BlobProgress):
             name = f"{_tier(event.blob)} {event.blob.digest.hex[:12]}"
             self.blobs[event.blob.digest.hex] = (name, event.done, event.blob.size)
@@ -164,6 +168,9 @@ class _Work(ABC):
             for name, done, size in list(self.blobs.values())
         ]
         lines += [safe_line(each) for each in (self.nix.running if self.nix else ())]
+        problem, at = self.again
+        if (left := at - time.monotonic()) > 0:
+            lines.insert(0, f"trying again in {left:.1f} s: {safe_line(problem)}")
         more = len(lines) - _MOST
         return lines if more <= 0 else [*lines[: _MOST - 1], f"and {more + 1} more"]
 
@@ -185,7 +192,7 @@ class StatusLines(_Work):
 
     def __init__(self, asked: Manner) -> None:
         super().__init__(asked)
-        self._drawn = 0
+        self._drawn = [0]  # how long each line is
         self._paused = False
         # A tick comes at any time, in the middle of another drawing too.
         self._busy = False
@@ -202,11 +209,11 @@ class StatusLines(_Work):
         if self._paused or self._busy:
             return
         self._busy = True
-        width = max(20, shutil.get_terminal_size().columns - 1)
+        width = max(20, self._columns() - 1)
         lines = [self.head(), *(f"  {each}" for each in self.running())]
-        shown = "\n".join(line if len(line) <= width else line[: width - 1] + "…" for line in lines)
-        self._write(self._erasure() + shown)
-        self._drawn, self._busy = len(lines), False
+        lines = [line if len(line) <= width else line[: width - 1] + "…" for line in lines]
+        self._write(self._erasure() + "\n".join(lines))
+        self._drawn, self._busy = list(map(len, lines)), False
 
     def clear(self) -> None:
         """Take the lines away: somebody else prints."""
@@ -218,12 +225,17 @@ class StatusLines(_Work):
     def _print(self, line: str) -> None:
         self._busy = True
         self._write(self._erasure() + line)
-        self._drawn, self._busy = 0, False
+        self._drawn, self._busy = [0], False
 
     def _erasure(self) -> str:
-        if not self._drawn:
+        if not any(self._drawn):
             return ""
-        return "\r" + (f"\x1b[{self._drawn - 1}A" if self._drawn > 1 else "") + "\x1b[J"
+        # A terminal that became narrower has broken the lines that are too long for it now.
+        rows = sum(max(1, -(-length // self._columns())) for length in self._drawn)
+        return "\r" + (f"\x1b[{rows - 1}A" if rows > 1 else "") + "\x1b[J"
+
+    def _columns(self) -> int:
+        return columns(err=True) or 80
 
     def _write(self, text: str) -> None:
         # Not by sys.stderr, which is no place to enter twice: a tick may interrupt a print.

@@ -8,19 +8,19 @@ pair, and bytes that are not UTF-8.
 import json
 import math
 import re
-import sys
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, Final, NoReturn
 
 import rfc8785
 
 from nix_seed.core.errors import InputError
 
-_USUAL_LIMIT: Final = 1000
 _DEEPEST: Final = 500
 _LARGEST: Final = 1 << 53
 # Strings are taken whole, so that brackets in them do not count; an unfinished one ends the text.
-_TOKENS: Final = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z)', re.DOTALL)
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # one down, one up
 
 _SPELLED: Final = json.JSONEncoder(
     ensure_ascii=False, check_circular=False, sort_keys=True, separators=(",", ":")
@@ -57,8 +57,7 @@ def _is_plain(value: Any) -> bool:
 
 def loads(text: bytes, *, label: str) -> Any:
     """Parse *text*; *label* names it in the error (``"seed.json of oci:seed"``)."""
-    if sys.getrecursionlimit() > _USUAL_LIMIT:
-        _check_depth(text, label)
+    _check_depth(text, label)
     try:
         value = json.loads(
             text.decode("utf-8"),
@@ -81,19 +80,14 @@ def loads(text: bytes, *, label: str) -> Any:
 def _check_depth(text: bytes, label: str) -> None:
     """Refuse deep nesting before it is read.
 
-    Python's own limit does that as a rule. A library that raised it for the whole process would
-    have the reader, which is in C, run through the stack's end.
+    How deep Python's own reader goes differs from version to version, and a library may raise its
+    limit for the whole process. What one machine reads, another must not refuse.
     """
     if text.count(b"[") + text.count(b"{") <= _DEEPEST:
         return
-    depth = 0
-    for token in _TOKENS.finditer(text):
-        if token[0] in b"[{":
-            depth += 1
-            if depth > _DEEPEST:
-                raise InputError(f"{label} is not valid JSON: it is nested too deep")
-        elif token[0] in b"]}":
-            depth -= 1
+    steps = _STRING.sub(b"", text).translate(_STEPS, _NO_BRACKETS)
+    if max(accumulate(memoryview(steps).cast("b")), default=0) > _DEEPEST:
+        raise InputError(f"{label} is not valid JSON: it is nested too deep")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,8 +11,6 @@ is refused, because lenient readers take it for the known one, and two readers m
 documents in the same bytes.
 """
 
-import base64
-import binascii
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
@@ -36,7 +34,7 @@ from typing import (
 )
 
 from nix_seed.core import canonical_json
-from nix_seed.core.digests import Sha256
+from nix_seed.core.digests import Sha256, exact_base64, to_base64
 from nix_seed.core.errors import InputError
 from nix_seed.core.words import camel
 
@@ -138,22 +136,6 @@ def check_time(text: str) -> None:
     except ValueError:
         pass
     raise InputError(f"{text!r} is not a time in UTC such as 2025-01-31T12:00:00Z")
-
-
-def exact_base64(text: str) -> bytes:
-    """Read standard base64, padded and with no stray bits; ``ValueError`` for any other."""
-    try:
-        raw = base64.b64decode(text, validate=True)
-    except binascii.Error as error:
-        raise ValueError(f"{text[:40]!r} is not base64") from error
-    if to_base64(raw) != text:
-        raise ValueError(f"{text[:40]!r} is not the one base64 of its bytes")
-    return raw
-
-
-def to_base64(raw: bytes) -> str:
-    """Spell *raw* in standard base64, padded."""
-    return base64.b64encode(raw).decode()
 
 
 def bytes_of(size: int | None = None) -> Codec:

@@ -74,20 +74,20 @@ class NarHash(Sha256):
         """Read SRI, or ``sha256:`` and hex, base 32 or base 64."""
         try:
             if text.startswith("sha256-"):
-                return cls(_exact_base64(text[7:]).hex())
+                return cls(_of_base64(text[7:]))
             body = text.removeprefix("sha256:")
             if body != text and len(body) == 64:
                 return cls(body)
             if body != text and len(body) == 52:
                 return cls(decode_nix32(body, 32).hex())
             if body != text:
-                return cls(_exact_base64(body).hex())
-        except (ValueError, binascii.Error):
+                return cls(_of_base64(body))
+        except ValueError:
             pass
         raise InputError(f"{text!r} is not a SHA-256 NAR hash")
 
     def __str__(self) -> str:
-        return "sha256-" + base64.b64encode(self.raw).decode()
+        return f"sha256-{to_base64(self.raw)}"
 
     @property
     def nix32(self) -> str:
@@ -95,11 +95,30 @@ class NarHash(Sha256):
         return "sha256:" + encode_nix32(self.raw)
 
 
-def _exact_base64(text: str) -> bytes:
-    raw = base64.b64decode(text, validate=True)
-    if len(raw) != 32 or base64.b64encode(raw).decode() != text:
-        raise ValueError("not the one base64 spelling of 32 bytes")
+def _of_base64(text: str) -> str:
+    raw = exact_base64(text)
+    if len(raw) != 32:
+        raise ValueError("not 32 bytes")
+    return raw.hex()
+
+
+def exact_base64(text: str) -> bytes:
+    """Read standard base64, padded and with no stray bits; ``ValueError`` for any other.
+
+    What Python's own reader takes besides differs from version to version.
+    """
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"{text[:40]!r} is not base64") from error
+    if to_base64(raw) != text:
+        raise ValueError(f"{text[:40]!r} is not the one base64 of its bytes")
     return raw
+
+
+def to_base64(raw: bytes) -> str:
+    """Spell *raw* in standard base64, padded."""
+    return base64.b64encode(raw).decode()
 
 
 def encode_nix32(raw: bytes) -> str:

@@ -26,6 +26,14 @@ class Stage:
     steps: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A server gave no usable answer, as *problem* says; it is asked again in *seconds*."""
+
+    problem: str
+    seconds: float
+
+
 def ignore(event: Any) -> None:
     """Listen to nothing."""
 

@@ -74,11 +74,29 @@ def list_planted(top: Path, *below: str) -> tuple[str, ...]:
 
 def cache_directory() -> Path:
     """Return where layers and unpacked images are kept between runs."""
-    given = os.environ.get("NIX_SEED_CACHE")
-    if given:
+    return own_directory("NIX_SEED_CACHE", "XDG_CACHE_HOME", ".cache")
+
+
+def own_directory(variable: str, base: str, usual: str) -> Path:
+    """Return what *variable* names; or ours below what *base* names, or *usual* in the home."""
+    if given := os.environ.get(variable):
         return Path(given)
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "nix-seed"
+    if place := os.environ.get(base):
+        return Path(place, "nix-seed")
+    if (found := home()) is None:
+        raise InputError(
+            f"user {os.geteuid()} has no home directory, and {variable} names no other",
+            hint=f"set HOME, or {variable}, to a directory that this user may write to",
+        )
+    return found / usual / "nix-seed"
+
+
+def home() -> Path | None:
+    """Return the user's home directory; None of a user without a name or ``HOME``."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
 
 
 def open_lock(path: Path) -> FileIO | BufferedRandom:

@@ -23,7 +23,7 @@ from nix_seed.core import canonical_json
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
 from nix_seed.core.safe_text import split_address
 from nix_seed.core.values import dataclass
-from nix_seed.registry.errors import Patience, Unreachable, retryable
+from nix_seed.registry.errors import Patience, Unreachable, asked_to_wait, retryable
 from nix_seed.registry.http import Transport
 from nix_seed.trust.rules.policy_file import check_rpc
 
@@ -80,7 +80,7 @@ class HttpProvider(JSONBaseProvider):
                 raise Unreachable(
                     f"the node {self.host} answered {answer.status} to {method}",
                     hint="try again later, or ask another node",
-                    retry_after=answer.headers.get("Retry-After"),
+                    retry_after=asked_to_wait(answer.headers),
                 )
             found = answer.read(_LARGEST_ANSWER)
         except Unreachable as error:

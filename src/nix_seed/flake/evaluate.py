@@ -22,7 +22,6 @@ from nix_seed.flake.needed import evaluate_outline, find_needed
 from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix, ended_with_us, of_checkout
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.own_source import OwnSource
-from nix_seed.flake.rules.frontier import Twin
 from nix_seed.flake.rules.manifests import find_made_of_manifests
 from nix_seed.flake.rules.outline import Outline, Project
 from nix_seed.flake.rules.recipe import Needed, Ownership, Recipe, build_recipe
@@ -80,15 +79,19 @@ def evaluate_flake(
         outline = _outline(answer, flake, kind, name, system)
         # While the twin is still evaluated.
         known = nix.requisites(_derivations(outline.project))
-        found = compare(nix, metadata, known, twin.result(), otherwise.result())
+        read = DerivationReader(nix)
+        found = compare(nix, read, metadata, known, twin.result(), otherwise.result())
         for altered in (twin.result(), otherwise.result()[1]):
             left.update(find_left(altered, known))
-    outline = msgspec.structs.replace(outline, inputs=_foreign_inputs(outline, found))
+    # A tree that lies in the flake's own, under a path that changes with it, is no input.
+    there, twins = outline.inputs.items(), found.inputs if found.outputs else outline.inputs
+    inputs = {name: path for name, path in there if twins.get(name, path) == path}
+    outline = msgspec.structs.replace(outline, inputs=inputs)
     own = OwnSource(metadata.source, nix.root)
-    needed, inputs = Needed(), outline.inputs.values()
+    needed = Needed()
     if needs and kind == "seed":
-        needed = find_needed(nix, metadata, arguments, inputs)
-    ownership = Ownership(outline, DerivationReader(nix), own, found, needed)
+        needed = find_needed(nix, metadata, arguments, inputs.values())
+    ownership = Ownership(outline, read, own, found, needed)
     return Evaluation(metadata, build_recipe(ownership), ownership)
 
 
@@ -145,15 +148,6 @@ def _derivations(project: Project) -> frozenset[StorePath]:
     )
 
 
-def _foreign_inputs(outline: Outline, twin: Twin) -> dict[str, str]:
-    """Leave out inputs whose tree lies in the flake's own, under a path that changes with it."""
-    if not twin.outputs:
-        return outline.inputs
-    return {
-        name: path for name, path in outline.inputs.items() if twin.inputs.get(name, path) == path
-    }
-
-
 def declared_systems(nix: Nix, flake: str) -> tuple[str, ...]:
     """Return the systems *flake* has a seed for, or else outputs, sorted."""
     metadata = nix.metadata(flake)
@@ -184,7 +178,11 @@ def _problem(
                     "a seed is for packages, apps, checks, devShells and formatter: name there"
                     f" what overlays or legacyPackages have: packages.{system}.NAME = pkgs.NAME;"
                 )
-            if answer["asked"] and not answer["systems"]:
+            if answer["misplaced"] and not answer["systems"]:
+                name = answer["misplaced"][0]
+                right = f"{name.partition('.')[0]}.{system}.{name.partition('.')[2]}"
+                hint = f"{name} is for no system: call it {right} in flake.nix"
+            elif answer["asked"] and not answer["systems"]:
                 included = f'mkSeed {{ include = [ "{answer["asked"][0]}" ]; … }}'
                 hint = (
                     f"it has {shortened(answer['asked'], 3)}, which a seed is for if include names"

@@ -10,9 +10,8 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -26,7 +25,7 @@ from nix_seed.flake.own_source import OwnSource
 from nix_seed.flake.rules import existence
 from nix_seed.flake.rules.alter import FURTHER_FILE, alter, alter_carefully, alter_values
 from nix_seed.flake.rules.frontier import Twin
-from nix_seed.formats.nix.store_path import Derivation, StorePath
+from nix_seed.formats.nix.store_path import StorePath
 
 # Another commit, so many seconds later that each part of the date is another: 401 days and a bit.
 REVISION = "5eed" * 10
@@ -155,6 +154,7 @@ def find_left(answer: object, known: Collection[StorePath]) -> frozenset[StorePa
 
 def compare(
     nix: Nix,
+    read: DerivationReader,
     metadata: FlakeMetadata,
     known: frozenset[StorePath],
     answer: TwinAnswer | NixFailed,
@@ -167,12 +167,14 @@ def compare(
     if isinstance(answer, NixFailed):
         return Twin(problem=reason_of(answer.detail or answer.message))
     derivations = answer.derivations
-    read = DerivationReader(nix)
     come, gone = _only_derivations(derivations - known), _only_derivations(known - derivations)
     made_by = [read(path) for path in come]
     outcomes = [output.path for item in made_by for output in item.outputs.values()]
     made = frozenset(path for path in outcomes if path is not None)
-    dated = frozenset(_dated(made_by, _marks(metadata)))
+    marks = _marks(metadata)
+    fixed = (out for each in made_by if each.is_fixed_output for out in each.outputs.values())
+    named = (out for out in fixed if out.path and any(mark in out.path.name for mark in marks))
+    dated = frozenset(out.hash for out in named)
     chosen = existence.find_chosen(read, gone, come, OwnSource(metadata.source, nix.root))
     twin = Twin(answer.outputs, derivations, made, answer.inputs, dated=dated, chosen=chosen)
     twin = replace(twin, careful=answer.careful)
@@ -213,14 +215,6 @@ def _marks(metadata: FlakeMetadata) -> tuple[str, ...]:
     return (REVISION[:7], str(later), *(time.strftime(f, day) for f in ("%Y%m%d", "%Y-%m-%d")))
 
 
-def _dated(derivations: Iterable[Derivation], marks: Collection[str]) -> Iterator[str]:
-    """Return the hashes of those of fixed output whose name has one of the *marks*."""
-    fixed = (derivation.outputs for derivation in derivations if derivation.is_fixed_output)
-    for output in (output for outputs in fixed for output in outputs.values()):
-        if output.path is not None and any(mark in output.path.name for mark in marks):
-            yield output.hash
-
-
 def _only_derivations(paths: Collection[StorePath]) -> frozenset[StorePath]:
     return frozenset(path for path in paths if path.name.endswith(".drv"))
 
@@ -232,57 +226,51 @@ def reason_of(text: str) -> str:
     return (said or lines or [text])[-1]
 
 
+@contextmanager
 def altered(
     source: Path,
     *,
     further: bool,
     tracked: Collection[str] | None = None,
     change: Callable[[str, bytes], bytes] = alter,
-) -> AbstractContextManager[Path]:
+) -> Iterator[Path]:
     """Copy the tree at *source* with other bytes in each file, and *further* files if asked.
 
     With *tracked*, only the files of these names are the flake's.
     """
-    return _copied(source, _add_files if further else _leave, change, tracked)
+    with _copied(source, change, tracked) as tree:
+        for place, _, _ in list(os.walk(tree)) if further else ():
+            Path(place, FURTHER_FILE).write_text("\n")
+        yield tree
 
 
+@contextmanager
 def answered_otherwise(
     source: Path, questions: existence.Questions, tracked: Collection[str] | None = None
-) -> AbstractContextManager[Path]:
+) -> Iterator[Path]:
     """Copy the tree at *source*, where what is asked for is there exactly if it was not."""
-    return _copied(source, partial(_turn, questions=questions), lambda _, data: data, tracked)
+    with _copied(source, lambda _, data: data, tracked) as tree:
+        _turn(tree, questions)
+        yield tree
 
 
 @contextmanager
 def _copied(
-    source: Path,
-    change: Callable[[Path], None],
-    alter_file: Callable[[str, bytes], bytes],
-    tracked: Collection[str] | None = None,
+    source: Path, alter_file: Callable[[str, bytes], bytes], tracked: Collection[str] | None
 ) -> Iterator[Path]:
-    """Copy the tree at *source*, with each file passed through *alter_file*, and *change* it."""
+    """Copy the tree at *source*, with each file passed through *alter_file*."""
     try:
         with tempfile.TemporaryDirectory(prefix="nix-seed-") as directory:
             tree = Path(directory, "source")
             tree.mkdir()
             for name in _files(source) if tracked is None else tracked:
                 _copy(source / name, tree / name, alter_file)
-            change(tree)
             yield tree
     except (OSError, RecursionError) as error:
         raise CouldNotCheck(
             f"cannot copy the flake's source {source}: {getattr(error, 'strerror', error)}",
             hint="a garbage collection may have removed it: run the command again",
         ) from error
-
-
-def _leave(_tree: Path) -> None:
-    """Change nothing."""
-
-
-def _add_files(tree: Path) -> None:
-    for place, _, _ in list(os.walk(tree)):
-        Path(place, FURTHER_FILE).write_text("\n")
 
 
 def read_questions(source: Path, tracked: Collection[str] | None = None) -> existence.Questions:

@@ -62,12 +62,10 @@ def evaluate_outline(
 def _may_fetch_unseen(nix: Nix, metadata: FlakeMetadata) -> bool:
     source = f"{nix.root}{metadata.source}"
     names = (name for name in files_below(source) if name.endswith(".nix"))
-    return any(_UNASKED.search(Path(name).read_bytes()) for name in names) and not _asks_always(nix)
-
-
-def _asks_always(nix: Nix) -> bool:
+    if not any(_UNASKED.search(Path(name).read_bytes()) for name in names):
+        return False
     found = parse_nix_version(nix.version())
-    return found is not None and found.fork != "Lix" and found.number >= _ASKS_SINCE
+    return found is None or found.fork == "Lix" or found.number < _ASKS_SINCE
 
 
 def _places_of_inputs(lock: Mapping[str, Any]) -> Iterator[str]:
@@ -93,12 +91,10 @@ def find_needed(
     *inputs* are the source trees of the flake's inputs.
     """
     doing = "evaluating the flake on an empty store"
+    machine = "local" if os.access("/nix/var/nix/db", os.W_OK) else "daemon"
+    store = f"{machine}?trusted=1" if nix.store is None else f"local?root={nix.store}&trusted=1"
     with _empty_store() as root:
-        settings = {
-            "substitute": "true",
-            "substituters": _as_substituter(nix),
-            "require-sigs": "false",
-        }
+        settings = {"substitute": "true", "substituters": store, "require-sigs": "false"}
         inside = replace(nix, store=root, settings={**nix.settings, **settings})
         try:
             call_nix_half(inside, "outline", metadata.url, arguments, doing)
@@ -163,12 +159,6 @@ def _input_hashes(lock: Mapping[str, Any]) -> frozenset[NarHash]:
         except (InputError, KeyError, TypeError):
             continue
     return frozenset(found)
-
-
-def _as_substituter(nix: Nix) -> str:
-    if nix.store is not None:
-        return f"local?root={nix.store}&trusted=1"
-    return f"{'local' if os.access('/nix/var/nix/db', os.W_OK) else 'daemon'}?trusted=1"
 
 
 @contextmanager

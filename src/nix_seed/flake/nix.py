@@ -108,7 +108,7 @@ class Nix:
         # Nix refuses a symlink to a flake.
         named = os.path.realpath(flake) if os.path.islink(flake.rstrip("/")) else flake
         arguments = ["flake", "metadata", "--json", "--no-write-lock-file", "--", named]
-        with of_checkout(flake):
+        with of_checkout(flake, reading=True):
             value = _json(self.run("nix", arguments, doing), doing)
         locked = value.get("locked") or {}
         source = self._source_of(value, doing)
@@ -326,7 +326,13 @@ class Nix:
     def _flags(self, program: str) -> Iterator[str]:
         if self.store is not None:
             yield from ("--store", str(self.store))
-        for name, value in (_own_settings() | dict(self.settings)).items():
+        own = {}
+        if os.geteuid() == 0:
+            try:
+                grp.getgrnam("nixbld")
+            except KeyError:  # as in most containers
+                own = {"build-users-group": ""}
+        for name, value in (own | dict(self.settings)).items():
             yield from ("--option", name, value)
         yield from ("--log-format", "internal-json")
         if program == "nix":
@@ -356,17 +362,6 @@ class DerivationReader:
         if path not in self._known:
             self._known[path] = self._nix.read_derivation(path)
         return self._known[path]
-
-
-def _own_settings() -> dict[str, str]:
-    """Return what a root user without Nix's build group needs, as in most containers."""
-    if os.geteuid() != 0:
-        return {}
-    try:
-        grp.getgrnam("nixbld")
-    except KeyError:
-        return {"build-users-group": ""}
-    return {}
 
 
 def _pure_url(value: dict[str, Any], locked: dict[str, Any], source: StorePath) -> str:
@@ -399,19 +394,28 @@ def _json(text: str, doing: str) -> Any:
 
 
 @contextlib.contextmanager
-def of_checkout(flake: str) -> Iterator[None]:
-    """Say of a file that Nix misses in *flake* that Git does not track it, where that is why."""
+def of_checkout(flake: str, *, reading: bool = False) -> Iterator[None]:
+    """Say of a file that Nix misses in *flake* that Git does not track it, where that is why.
+
+    Where the flake is not even there (which *reading* it tells), say what names one.
+    """
     try:
         yield
     except NixFailed as error:
-        directory = Path(re.sub(r"^(path:|git\+file:(//)?)|[?#].*", "", flake)).absolute()
+        below = re.search(r"[?&]dir=([^&#]*)", flake)
+        place = Path(re.sub(r"^(path:|git\+file:(//)?)|[?#].*", "", flake)).absolute()
+        directory = place / (below[1] if below else "")
         above = (directory, *directory.parents)
         root = next((each for each in above if (each / ".git").exists()), None)
-        missed = _MISSED.search(error.detail or "")
+        detail = error.detail or ""
+        missed = _MISSED.search(detail)
+        known = error.hint is not None and f"'flake:{flake}'" not in detail
         if root and missed and not flake.startswith("path:") and _is_left(root, missed[1]):
             add = f"git -C {shlex.quote(str(root))} add {shlex.quote(missed[1])}"
             error.hint = f"Nix sees only what Git tracks: {add}"
-        elif directory.is_dir() and not any((each / "flake.nix").exists() for each in above):
+        elif directory.exists() and any((each / "flake.nix").exists() for each in above):
+            pass
+        elif reading and (directory.is_dir() or not known):
             error.hint = NO_FLAKE
         raise
 

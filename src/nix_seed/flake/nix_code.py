@@ -18,6 +18,15 @@ from nix_seed.flake.rules.nix_failures import FORBIDDEN
 # What project.nix adds to the trace of an output that cannot be evaluated.
 _CONTEXT = re.compile(r'while looking at .*leave it out .*exclude = \[ "(.+)" \]')
 _PATIENCE = 60  # seconds
+# A step of the trace that newer Nix shows, with the code around it; and a trace without any.
+_STEP = re.compile(
+    r"^ *… .*\n +at (\S*/nix/store/[^/\s]+)/[a-z-]+\.nix:[0-9:]+\n(?: *[0-9]*\|.*\n)* *\n", re.M
+)
+_NO_STEPS = re.compile(r"^error:\n\s*(?=error:)", re.M)
+_MEND = (
+    "mend that in the flake; or, where an input says it, take another state of the input:"
+    " nix flake update INPUT"
+)
 # Linux takes 128 KiB as one argument of a program.
 _LONGEST = 64 << 10
 # Attributes of a tree that are no text.
@@ -40,10 +49,14 @@ def call_nix_half(
         try:
             return _evaluate(nix, _Call(code, function, url, arguments), doing)
         except NixFailed as error:
-            if function != "outline" or FORBIDDEN.search(error.detail or ""):
-                raise
-            hint = _what_to_leave_out(nix, _Call(code, "twin", url, arguments), doing)
-            raise NixFailed(error.message, detail=error.detail, hint=hint or error.hint) from error
+            detail, hint = error.detail or "", error.hint
+            # What a strict evaluation may not do, the next one may.
+            final = "restrict-eval" not in nix.settings or not FORBIDDEN.search(detail)
+            if function == "outline" and final:
+                left = _what_to_leave_out(nix, _Call(code, "twin", url, arguments), doing)
+                hint = "\nor ".join(filter(None, (hint, left))) or (_MEND if detail else None)
+            theirs = _without_our_steps(nix, code, detail) or None
+            raise NixFailed(error.message, detail=theirs, hint=hint) from error
 
 
 class _Call(NamedTuple):
@@ -84,6 +97,18 @@ def _what_to_leave_out(nix: Nix, call: _Call, doing: str) -> str | None:
     names = " ".join(f'"{name}"' for name in sorted(set(named)))
     said = f"leave out of the seed what does not evaluate: mkSeed {{ exclude = [ {names} ]; … }}"
     return said if named else None
+
+
+def _without_our_steps(nix: Nix, code: Path, detail: str) -> str:
+    """Leave out of Nix's trace the steps in the product's *code*, which a user cannot mend."""
+    ours = nix.hash_path(code)
+
+    def unless_ours(step: re.Match[str]) -> str:
+        # Of a store of its own, Nix names the place on the disk.
+        trees = filter(Path.is_dir, (nix.at(step[1]), Path(step[1])))
+        return "" if any(nix.hash_path(tree) == ours for tree in trees) else step[0]
+
+    return _NO_STEPS.sub("", _STEP.sub(unless_ours, detail))
 
 
 def flake_code(code: str, url: str) -> str:

@@ -140,12 +140,11 @@ def _provenance(info: dict[str, Any]) -> Provenance:
     deriver = info.get("deriver")
     return Provenance(
         ultimate=bool(info.get("ultimate")),
-        signatures=tuple(map(_signature, info.get("signatures", ()))),
+        # The newest form is an object of a key's name and the signature.
+        signatures=tuple(
+            f"{each['keyName']}:{each['sig']}" if isinstance(each, dict) else str(each)
+            for each in info.get("signatures", ())
+        ),
         addressed=bool(info.get("ca")),
         deriver=_path(deriver) if deriver else None,
     )
-
-
-def _signature(value: Any) -> str:
-    # The newest form is an object of a key's name and the signature.
-    return f"{value['keyName']}:{value['sig']}" if isinstance(value, dict) else str(value)

@@ -146,12 +146,8 @@ class FrameThreads:
         self._unmade = min(2 * threads + 2, _MOST_BUFFERS)
         self._changed = threading.Condition()
         self._stopped = False
-        self._ahead = min(threads + 1, _MOST_BUFFERS)
-
-    @property
-    def ahead(self) -> int:
+        self.ahead = min(threads + 1, _MOST_BUFFERS)
         """How many frames one layer may have under way."""
-        return self._ahead
 
     def take(self) -> bytearray:
         """Lend a buffer; raise ``Stopped`` after ``stop``."""
@@ -248,28 +244,23 @@ def assemble_layers(
     compressor.check_at_hand()
     work = _Work(compressor, store, target, listener())
     count = threads or os.cpu_count() or 1
-    order = sorted(range(len(layers)), key=lambda position: -_nar_size(layers[position]))
+    sizes = [sum(info.nar_size for info in paths) for paths in layers]
+    order = sorted(range(len(layers)), key=lambda position: -sizes[position])
     frames = FrameThreads(count)
     readers = ThreadPoolExecutor(count, thread_name_prefix="layer")
     try:
-        futures = {
-            position: readers.submit(work.do, layers[position], frames) for position in order
-        }
-        _wait([futures[position] for position in range(len(layers))])
-        return tuple(futures[position].result() for position in range(len(layers)))
+        begun = {position: readers.submit(work.do, layers[position], frames) for position in order}
+        futures = [begun[position] for position in range(len(layers))]
+        done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        # In the order given, so that of several errors the same one is told each time.
+        for future in futures:
+            if future in done:
+                future.result()
+        return tuple(future.result() for future in futures)
     finally:
         frames.stop()
         readers.shutdown(cancel_futures=True)
         frames.close()
-
-
-def _wait(futures: Sequence[Future[LayerFinished]]) -> None:
-    done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-    for future in futures:
-        # In the order given, so that of several errors the same one is told each time.
-        error = future.exception() if future in done else None
-        if error is not None:
-            raise error
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +279,3 @@ class _Work:
         done = LayerFinished(key, layer, reused=found is not None)
         self.told(done)
         return done
-
-
-def _nar_size(paths: Sequence[PathInfo]) -> int:
-    return sum(info.nar_size for info in paths)

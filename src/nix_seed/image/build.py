@@ -7,7 +7,7 @@ versions on.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal
 
@@ -22,7 +22,7 @@ from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci import tar
 from nix_seed.formats.oci.manifest import ANNOTATION_INPUT_KEY, Descriptor, Index, Manifest
 from nix_seed.formats.oci.reference import LayoutReference, Reference, check_tag
-from nix_seed.image.assemble import Afresh, LayerFinished, LayerTarget, StoreFiles, assemble_layers
+from nix_seed.image.assemble import Afresh, LayerTarget, StoreFiles, assemble_layers
 from nix_seed.image.layer_cache import LayerCache
 from nix_seed.image.plan import Plan
 from nix_seed.image.read.stream import TarPieces
@@ -52,7 +52,11 @@ def write_oci_archive(image: ImageFiles, path: Path, name: str | None = None) ->
             if member in documents:
                 _put(out, member, documents[member])
             else:
-                _copy(out, member, *blobs[member])
+                layer, source = blobs[member]
+                out.write(tar.header(member.encode(), tar.FILE, 0o644, layer.size))
+                for chunk in _checked(layer, source):
+                    out.write(chunk)
+                out.write(tar.padding(layer.size))
         out.write(tar.END)
         out.keep(path)
 
@@ -92,13 +96,6 @@ def _put(out: Unnamed, member: str, data: bytes) -> None:
     out.write(tar.header(member.encode(), tar.FILE, 0o644, len(data)))
     out.write(data)
     out.write(tar.padding(len(data)))
-
-
-def _copy(out: Unnamed, member: str, layer: Descriptor, source: Path) -> None:
-    out.write(tar.header(member.encode(), tar.FILE, 0o644, layer.size))
-    for chunk in _checked(layer, source):
-        out.write(chunk)
-    out.write(tar.padding(layer.size))
 
 
 def read_chunks(source: Path) -> Iterator[bytes]:
@@ -195,7 +192,21 @@ def assemble_image(
         threads=threads,
     )
     contents = [done.layer.contents for done in assembled]
-    layers = (*_built(spec, assembled), _container_layer(spec, contents, target))
+    key = specs.container_key(spec)
+    found = target.find(key)
+    last = found or target.write(
+        key,
+        lambda sink: write_entries_layer(
+            specs.container_entries(spec, contents), spec.compressor, sink
+        ),
+    )
+    layers = (
+        *(
+            BuiltLayer(done.layer, group.tier, tuple(map(str, group.paths)), done.reused)
+            for done, group in zip(assembled, spec.layers, strict=True)
+        ),
+        BuiltLayer(last, specs.CONTAINER_TIER, (), found is not None),
+    )
     documents = specs.build_image(
         spec, [(built.layer.descriptor, built.layer.diff_id) for built in layers]
     )
@@ -224,27 +235,6 @@ class Assembly:
         return assemble_image(
             self.nix, plan, target or self.cache, threads=self.threads, reuse=self.reuse
         )
-
-
-def _container_layer(
-    spec: specs.Spec, contents: Sequence[bytes], target: LayerTarget
-) -> BuiltLayer:
-    key = specs.container_key(spec)
-    found = target.find(key)
-    layer = found or target.write(
-        key,
-        lambda sink: write_entries_layer(
-            specs.container_entries(spec, contents), spec.compressor, sink
-        ),
-    )
-    return BuiltLayer(layer, specs.CONTAINER_TIER, (), found is not None)
-
-
-def _built(spec: specs.Spec, assembled: Sequence[LayerFinished]) -> list[BuiltLayer]:
-    return [
-        BuiltLayer(done.layer, group.tier, tuple(map(str, group.paths)), done.reused)
-        for done, group in zip(assembled, spec.layers, strict=True)
-    ]
 
 
 def store_image(built: Built, cache: LayerCache, destination: Destination) -> str:
@@ -280,7 +270,7 @@ def check_destination(destination: Destination) -> None:
         Reference.parse(f"localhost/{_docker_name(destination.tag)}")
     if destination.format == "oci":
         # An absent or empty directory takes any image, and is not touched before there is one.
-        if destination.path.is_file() or (destination.path.is_dir() and _holds_any(destination)):
+        if not Layout.is_to_be_made(destination.path):
             Layout.create(destination.path)
     elif destination.path.is_dir():
         raise InputError(
@@ -292,11 +282,6 @@ def check_destination(destination: Destination) -> None:
             f"{destination.path} exists and is no archive, so it is not replaced",
             hint="name a file that does not exist yet, or remove this one",
         )
-
-
-def _holds_any(destination: Destination) -> bool:
-    with explained(f"reading {destination.path}"):
-        return any(destination.path.iterdir())
 
 
 def _docker_name(tag: str) -> str:

@@ -4,7 +4,7 @@ Where there is a diffoscope, and a sandbox for it, it looks into files of many k
 """
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError, foreign, of_store
@@ -17,7 +17,7 @@ from nix_seed.image.read.check import FileFacts, SeenPath
 from nix_seed.image.read.safe_root import scratch_directory
 from nix_seed.image.read.spec import RemoteSeed, read_seed
 from nix_seed.image.rules.changes import PathDifference, SpecDifference, compare_specs
-from nix_seed.image.rules.spec import CONTAINER_TIER, Spec
+from nix_seed.image.rules.spec import CONTAINER_TIER
 from nix_seed.registry.open import AnyReference, Stores, fetch
 from nix_seed.registry.store import ImageStore
 
@@ -115,16 +115,20 @@ def _layers(one: _Side, other: _Side) -> Iterator[LayerPair]:
         mine = ours[position].descriptor.digest if position < len(ours) else None
         its = theirs[position].descriptor.digest if position < len(theirs) else None
         if mine != its:
-            spec = one.seed.spec if mine is not None else other.seed.spec
-            yield LayerPair(position, _tier_of(spec, position), mine, its)
+            groups = (one if mine is not None else other).seed.spec.layers
+            # After the last comes the container's own.
+            tier = groups[position].tier if position < len(groups) else CONTAINER_TIER
+            yield LayerPair(position, tier, mine, its)
 
 
 def _compare_path(one: _Side, other: _Side, path: PathDifference, program: str | None) -> PathFiles:
     sides = _seen(one, path, 0), _seen(other, path, 1)
     try:
-        found = tuple(_differing(*(side.files() for side in sides)))
+        ours, theirs = (side.files() for side in sides)
     except NixSeedError as error:
         return PathFiles(path.path, (), error.message)
+    both = ((name, ours.get(name), theirs.get(name)) for name in sorted({*ours, *theirs}))
+    found = tuple(FileDifference(name, here, there) for name, here, there in both if here != there)
     if program is None:
         return PathFiles(path.path, found)
     try:
@@ -138,14 +142,6 @@ def _seen(side: _Side, path: PathDifference, which: int) -> SeenPath:
     assert position is not None
     beside = tuple(paths[each] for each in side.seed.spec.layers[position].paths)
     return SeenPath(side.store, side.seed.manifest.layers[position], paths[path.path], beside)
-
-
-def _differing(
-    ours: Mapping[str, FileFacts], theirs: Mapping[str, FileFacts]
-) -> Iterator[FileDifference]:
-    for name in sorted(ours.keys() | theirs.keys()):
-        if ours.get(name) != theirs.get(name):
-            yield FileDifference(name, ours.get(name), theirs.get(name))
 
 
 def _report(sides: tuple[SeenPath, SeenPath], program: str) -> str:
@@ -162,8 +158,3 @@ def _report(sides: tuple[SeenPath, SeenPath], program: str) -> str:
             (scratch / name).mkdir()
             side.unpack(scratch / name)
         return show_difference(program, scratch, f"first{path}", f"second{path}")
-
-
-def _tier_of(spec: Spec, position: int) -> str:
-    """Return the tier of the layer at *position*, the container's own after the last."""
-    return spec.layers[position].tier if position < len(spec.layers) else CONTAINER_TIER

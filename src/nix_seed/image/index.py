@@ -180,9 +180,7 @@ def _read_all(
 
 def _member(reference: AnyReference, store: ImageStore, root: Fetched) -> Member:
     label = str(reference)
-    if root.descriptor.media_type != oci.MediaType.MANIFEST:
-        raise InputError(f"{label} is {root.descriptor.media_type}, not one system's image")
-    manifest = oci.Manifest.parse(root.body, label)
+    manifest = root.manifest(label)
     system = manifest.annotations.get(oci.ANNOTATION_SYSTEM)
     if system is None:
         raise InputError(f"{label} does not say for which system it is: it is no seed of ours")

@@ -66,7 +66,7 @@ def inspect(stores: Stores, reference: AnyReference) -> InspectedImage | Inspect
     root = fetch(store, reference)
     if root.descriptor.media_type != oci.MediaType.INDEX:
         return _image(store, root, str(reference))
-    index = oci.Index.parse(root.body, str(reference))
+    index = root.index(str(reference))
     images = []
     for child in index.manifests:
         found = store.get_manifest(child.digest)
@@ -91,7 +91,7 @@ def read_config(store: ImageStore, manifest: oci.Manifest, label: str) -> Mappin
 
 
 def _image(store: ImageStore, fetched: Fetched, reference: str) -> InspectedImage:
-    manifest = oci.Manifest.parse(fetched.body, reference)
+    manifest = fetched.manifest(reference)
     config = read_config(store, manifest, reference)
     said = dict(fetched.descriptor.annotations) | dict(manifest.annotations)
     return InspectedImage(

@@ -90,42 +90,43 @@ class LayerCache:
         write_atomically(self._record_path(key), layer.dump())
         return layer
 
-    def prune(self, max_bytes: int) -> int:
+    def prune(self, max_bytes: int, *, dry: bool = False) -> int:
         """Remove the layers used longest ago until at most *max_bytes* remain; return bytes freed.
 
         Blobs without a record and temporary files of runs that died go first. Removing a blob
-        leaves an image layout that linked it intact.
+        leaves an image layout that linked it intact. *dry* only counts.
         """
+        remove = _size if dry else _remove
         with explained(f"pruning {self._blobs.parent}"):
-            freed = sum(_remove(path) for path in self._abandoned())
+            freed = sum(remove(path) for path in self._abandoned())
             kept: set[Path] = set()
             left = max_bytes
-            for record, blob in self._by_last_use():
+            for record, blob in self._by_last_use(remove):
                 size = _size(record) + (0 if blob in kept else _size(blob))
                 if size <= left:
                     left -= size
                     kept.add(blob)
                     continue
                 left = -1  # whatever was used before this one goes too
-                freed += _remove(record) + (0 if blob in kept else _remove(blob))
+                freed += remove(record) + (0 if blob in kept else remove(blob))
             return freed
 
     def _record_path(self, key: str) -> Path:
         return self._layers / f"{key}.json"
 
-    def _by_last_use(self) -> Iterator[tuple[Path, Path]]:
-        """Yield (record, blob), the last used first."""
+    def _by_last_use(self, remove: Callable[[Path], int]) -> Iterator[tuple[Path, Path]]:
+        """Yield (record, blob), the last used first; *remove* records that cannot be read."""
         records = sorted(self._layers.glob("*.json"), key=_last_use, reverse=True)
         for record in records:
             try:
                 layer = FinishedLayer.parse(read_regular(record), str(record))
             except (CouldNotCheck, InputError):
-                _remove(record)
+                remove(record)
                 continue
             yield record, self.blob_path(layer.descriptor.digest)
 
     def _abandoned(self) -> Iterator[Path]:
-        recorded = {blob for _, blob in self._by_last_use()}
+        recorded = {blob for _, blob in self._by_last_use(_size)}
         oldest = time.time() - _ABANDONED
         for path in [*self._blobs.glob("*"), *self._blobs.glob(".*"), *self._layers.glob(".*.tmp")]:
             if path not in recorded and _last_use(path) < oldest:

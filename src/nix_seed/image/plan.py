@@ -168,7 +168,8 @@ def _output_paths(nix: Nix, tier: TierRoots) -> list[StorePath]:
             if output is None or output.path is None:
                 raise NixFailed(
                     f"{path} has no output {name} whose path is known before it is built",
-                    hint="content-addressed derivations cannot be part of a seed yet",
+                    hint="a seed holds no content-addressed derivation yet: make it without"
+                    " __contentAddressed, or leave out what needs it: mkSeed { exclude = …; }",
                 )
             found.add(output.path)
     return sorted(found)

@@ -44,7 +44,7 @@ def check_images_publishable(store: ImageStore, root: Fetched, target: AnyRefere
     for document in collect(store, root).documents:
         if document.descriptor.media_type == oci.MediaType.MANIFEST:
             label = f"{store}@{document.descriptor.digest}"
-            manifest = oci.Manifest.parse(document.body, label)
+            manifest = document.manifest(label)
             spec = find_spec(label, manifest, store) if _is_ours(store, manifest, label) else None
             if spec is not None:
                 check_publishable(spec, target)
@@ -262,7 +262,7 @@ def push_evidence(stores: Stores, source: AnyReference, target: Reference) -> No
             document = origin.get_manifest(item.digest)
             if document is None or document.descriptor.media_type != oci.MediaType.MANIFEST:
                 continue
-            manifest = oci.Manifest.parse(document.body, f"{source}, {item.digest}")
+            manifest = document.manifest(f"{source}, {item.digest}")
             for blob in (manifest.config, *manifest.layers):
                 if not repository.has_blob(blob.digest):
                     repository.take_blob(blob, partial(origin.open_blob, blob))

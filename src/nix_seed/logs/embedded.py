@@ -15,8 +15,8 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -162,7 +162,8 @@ class EmbeddedLog(TileReader):
 
     def append_bodies(self, bodies: Sequence[bytes]) -> list[Appended]:
         """Append leaves, each once however often it is given; return each one's proven entry."""
-        with explained(f"appending to the log in {self.directory}"), self._alone():
+        doing = f"appending to the log in {self.directory}"
+        with explained(doing), locked(self.directory / "lock"):
             before = self._caught_up()
             leaves = {merkle.leaf_hash(body): body for body in bodies}
             fresh = [body for leaf, body in leaves.items() if leaf not in self._indices]
@@ -178,9 +179,6 @@ class EmbeddedLog(TileReader):
             entry = build_entry(self.trusted, index, body, proof, signed)
             done.append(Appended(entry, duplicate=index < before.head.size))
         return done
-
-    def _alone(self) -> AbstractContextManager[None]:
-        return locked(self.directory / "lock")
 
     def _caught_up(self) -> SignedCheckpoint:
         """Learn the leaves that this or another process appended; return the checkpoint."""
@@ -217,21 +215,20 @@ class EmbeddedLog(TileReader):
         for directory in directories:
             _sync(directory)
         self._publish(merkle.build_root(size, read))
-        self._drop_partial(tile for tile in files if tile.is_full)
+        for tile in files:
+            if tile.is_full:  # it replaces the partial ones: readers take it instead
+                shutil.rmtree(self._public / f"{tile.path}.p", ignore_errors=True)
 
     def _new_bundles(self, old: int, bodies: Sequence[bytes]) -> dict[merkle.Tile, bytes]:
         """Return the bundles that *bodies* begin or make wider, and their bytes."""
-        begun = old % merkle.WIDTH
-        head: tuple[bytes, ...] = ()
+        first, begun = divmod(old, merkle.WIDTH)
+        entries = list(bodies)
         if begun:
-            tile = merkle.Tile(merkle.Tile.ENTRIES, old // merkle.WIDTH, begun)
-            head = merkle.decode_entries(tile, read_tile(self.source, tile))
-        entries = (*head, *bodies)
-        first = old // merkle.WIDTH
+            entries[:0] = self.bundle(merkle.Tile(merkle.Tile.ENTRIES, first, begun))
         groups = [entries[i : i + merkle.WIDTH] for i in range(0, len(entries), merkle.WIDTH)]
         return {
-            merkle.Tile(merkle.Tile.ENTRIES, first + i, len(group)): merkle.encode_entries(group)
-            for i, group in enumerate(groups)
+            merkle.Tile(merkle.Tile.ENTRIES, number, len(group)): merkle.encode_entries(group)
+            for number, group in enumerate(groups, first)
         }
 
     def _publish(self, head: merkle.TreeHead) -> None:
@@ -239,11 +236,6 @@ class EmbeddedLog(TileReader):
         note = sign_note(text, self.trusted.key, self.key.sign)
         write_atomically(self._public / "checkpoint", note.dump())
         _sync(self._public)
-
-    def _drop_partial(self, full: Iterator[merkle.Tile]) -> None:
-        """Remove the partial tiles that full ones have replaced: readers take those instead."""
-        for tile in full:
-            shutil.rmtree(self._public / f"{tile.path}.p", ignore_errors=True)
 
 
 def _sync(directory: Path) -> None:

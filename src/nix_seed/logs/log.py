@@ -14,7 +14,6 @@ from a tree seen before.
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -164,7 +163,9 @@ class CheckpointState:
         Returns None for the first checkpoint; raises ``CheckedFalse`` where the log rolled back,
         forked or shows a split view, and then remembers what it did before.
         """
-        with self._alone():
+        with explained("keeping the checkpoints seen"):
+            self._directory.mkdir(parents=True, exist_ok=True)
+        with explained("keeping the checkpoints seen"), locked(self._directory / "lock"):
             seen = self.seen(log)
             if seen is None:
                 write_atomically(self._path(log), signed.dump())
@@ -183,13 +184,6 @@ class CheckpointState:
         # By key as well: another log that takes the same name has another history.
         name = hashlib.sha256(log.origin.encode() + b"\n" + log.key.der).hexdigest()
         return self._directory / f"{name}.checkpoint"
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        with explained("keeping the checkpoints seen"):
-            self._directory.mkdir(parents=True, exist_ok=True)
-            with locked(self._directory / "lock"):
-                yield
 
 
 _HINT = "remove it only if you know who changed it: it is what shows that a log rolled back"
@@ -337,10 +331,9 @@ class TileReader(OneLog):
     def _proven(
         self, index: int, body: bytes, signed: SignedCheckpoint, read: merkle.HashReader
     ) -> tlog_entry.LogEntry:
-        head = signed.head
-        proof = merkle.build_inclusion_proof(index, head.size, read)
+        proof = merkle.build_inclusion_proof(index, signed.head.size, read)
         try:
-            merkle.check_inclusion(proof, index, merkle.leaf_hash(body), head)
+            merkle.check_inclusion(proof, index, merkle.leaf_hash(body), signed.head)
         except CheckedFalse as error:
             raise CheckedFalse(
                 f"the log {self.trusted.id} lies about entry {index}: {error.message}"
@@ -390,9 +383,14 @@ def check_log(reader: TileReader, state: CheckpointState | None = None) -> LogRe
     else:
         signed, history = state.ask(reader.trusted, reader)
     kinds: Counter[str] = Counter()
-    read = replay(
-        reader, merkle.EMPTY, signed.head, lambda _, body, __: kinds.update((_kind(body),))
-    )
+
+    def count(_: int, body: bytes, __: bytes) -> None:
+        try:
+            kinds[" ".join(tlog_entry.parse_body(body, "an entry").kind)] += 1
+        except InputError:
+            kinds["of another kind"] += 1
+
+    read = replay(reader, merkle.EMPTY, signed.head, count)
     tiles = check_tiles(reader, signed.head.size, read)
     return LogReport(signed, tiles, tuple(sorted(kinds.items())), history)
 
@@ -437,10 +435,3 @@ def check_tiles(reader: TileReader, size: int, read: merkle.HashReader) -> int:
                 f"{tile.path} of the log {reader.trusted.id} does not hold its entries' hashes"
             )
     return len(tiles)
-
-
-def _kind(body: bytes) -> str:
-    try:
-        return " ".join(tlog_entry.parse_body(body, "an entry").kind)
-    except InputError:
-        return "of another kind"

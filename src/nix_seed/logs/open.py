@@ -79,8 +79,12 @@ def open_reader(place: str, key: NoteKey | None) -> TileReader:
     directory = Path(place)
     if not directory.is_dir():
         raise InputError(f"{place} is neither a directory nor an address", hint=_PLACES)
-    key = key or _key_in(directory)
-    return TileReader(trusted_by(key), _files(directory))
+    path = directory / "log.vkey"
+    if key is None and not path.is_file():
+        raise InputError(
+            f"there is no log.vkey in {directory}", hint="name the log's verifier key with --key"
+        )
+    return TileReader(trusted_by(key or read_key_of_log(path)), _files(directory))
 
 
 def _files(directory: Path) -> DirectorySource:
@@ -92,15 +96,6 @@ def _files(directory: Path) -> DirectorySource:
 def trusted_by(key: NoteKey) -> TrustedLog:
     """Return the tile log that *key* signs for, called by its origin."""
     return TrustedLog(key.name, "tiles", key.name, key)
-
-
-def _key_in(directory: Path) -> NoteKey:
-    path = directory / "log.vkey"
-    if not path.is_file():
-        raise InputError(
-            f"there is no log.vkey in {directory}", hint="name the log's verifier key with --key"
-        )
-    return read_key_of_log(path)
 
 
 _PLACES = "name the directory of an embedded log, or the https:// address of a log"

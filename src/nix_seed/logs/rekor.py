@@ -22,7 +22,7 @@ from nix_seed.formats.tlog.merkle import WIDTH, Proof, check_inclusion, leaf_has
 from nix_seed.formats.tlog.note import SignedCheckpoint
 from nix_seed.logs.log import Entry, OneLog, TileReader, TileSource
 from nix_seed.logs.rules.entry import TrustedLog, logged_signature
-from nix_seed.registry.errors import Patience, Unreachable, retryable
+from nix_seed.registry.errors import Patience, Unreachable, asked_to_wait, retryable
 from nix_seed.registry.http import Transport
 from nix_seed.registry.rules.http import parse_url
 
@@ -78,27 +78,23 @@ class LogHttp:
 
     def get(self, path: str, doing: str) -> RekorReply:
         """GET *path* below the log's address; any status below 500 is an answer."""
-        return self._send("GET", path, None, doing)
+        return self._patience.retry(lambda: self._send("GET", path, None, doing))
 
     def post(self, path: str, body: bytes, doing: str) -> RekorReply:
         """POST JSON to *path* below the log's address."""
-        return self._send("POST", path, body, doing)
+        return self._patience.retry(lambda: self._send("POST", path, body, doing))
 
     def _send(self, method: str, path: str, body: bytes | None, doing: str) -> RekorReply:
-        url = f"{self.url}/{path}"
-        return self._patience.retry(lambda: self._once(method, url, body, doing))
-
-    def _once(self, method: str, url: str, body: bytes | None, doing: str) -> RekorReply:
         headers = {"Accept": "application/json, */*"}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        answer = self._transport.send(method, url, headers, body)
+        answer = self._transport.send(method, f"{self.url}/{path}", headers, body)
         if retryable(answer.status) or answer.status >= 500:
             words = _said(answer.read_error())
             raise Unreachable(
                 f"{doing}: the log answered {answer.status}{words}",
                 hint="this is the log's trouble; try again later",
-                retry_after=answer.headers.get("Retry-After"),
+                retry_after=asked_to_wait(answer.headers),
             )
         found = answer.read(LARGEST_ANSWER)
         if found is None:
@@ -165,27 +161,21 @@ class RekorV1(OneLog):
         may be seconds behind.
         """
         uuid = reply.headers.get("Location", "").rstrip("/").rpartition("/")[2]
-        told = _UUID.fullmatch(uuid) is not None
         for number in range(_TRIES):
             time.sleep(_PAUSE if number else 0)
-            entry = self._at(uuid, logged, doing) if told else self._indexed(logged)
-            if entry is not None:
-                return entry
+            if _UUID.fullmatch(uuid) is None:
+                for entry in self.lookup(logged.payload_digest):
+                    if self.verify(entry, logged).proved:
+                        return entry
+                continue
+            found = self._http.get(f"api/v1/log/entries/{uuid}", doing)
+            if found.status != 404:
+                # A 409 is no success by itself: the entry must record this very signature.
+                return self.checked(self._one(found.wanted(doing), doing).to_json(), logged)
         raise CouldNotCheck(
             f"{doing}: the log has it already (409), and does not show it",
             hint="try again later; if it stays so, do not trust this log",
         )
-
-    def _at(self, uuid: str, logged: tlog_entry.LoggedSignature, doing: str) -> Entry | None:
-        found = self._http.get(f"api/v1/log/entries/{uuid}", doing)
-        if found.status == 404:
-            return None
-        # A 409 is no success by itself: the entry must record this very signature.
-        return self.checked(self._one(found.wanted(doing), doing).to_json(), logged)
-
-    def _indexed(self, logged: tlog_entry.LoggedSignature) -> Entry | None:
-        found = self.lookup(logged.payload_digest)
-        return next((each for each in found if self.verify(each, logged).proved), None)
 
     def lookup(self, digest: bytes) -> Iterator[Entry]:
         """Yield the proven entries that the index has for a SHA-256: of the payload or a subject.
@@ -195,7 +185,13 @@ class RekorV1(OneLog):
         doing = f"asking {self.trusted.id} for entries of sha256:{digest.hex()}"
         query = canonical_json.dumps({"hash": f"sha256:{digest.hex()}"})
         reply = self._http.post("api/v1/index/retrieve", query, doing).wanted(doing)
-        for uuid in dict.fromkeys(_uuids(reply, doing)):
+        uuids = canonical_json.loads(reply.body, label="the answer")
+        if not isinstance(uuids, list) or len(uuids) > _MOST_FOUND:
+            raise CouldNotCheck(f"{doing}: the answer is not a list of up to {_MOST_FOUND} entries")
+        for uuid in uuids:
+            if not isinstance(uuid, str) or not _UUID.fullmatch(uuid):
+                raise CouldNotCheck(f"{doing}: {str(uuid)[:80]!r} names no entry")
+        for uuid in dict.fromkeys(uuids):
             found = self._http.get(f"api/v1/log/entries/{uuid}", doing)
             if found.status == 404:
                 continue  # The index may be ahead of the tree, and proves nothing in any case.
@@ -254,16 +250,6 @@ class RekorV1(OneLog):
             )
         self.trusted.key.check(signed.note)
         return signed
-
-
-def _uuids(reply: RekorReply, doing: str) -> list[str]:
-    value = canonical_json.loads(reply.body, label="the answer")
-    if not isinstance(value, list) or len(value) > _MOST_FOUND:
-        raise CouldNotCheck(f"{doing}: the answer is not a list of up to {_MOST_FOUND} entries")
-    for uuid in value:
-        if not isinstance(uuid, str) or not _UUID.fullmatch(uuid):
-            raise CouldNotCheck(f"{doing}: {str(uuid)[:80]!r} names no entry")
-    return value
 
 
 _INDEX = re.compile(r"[0-9]{1,19}")

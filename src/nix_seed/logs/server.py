@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
 from nix_seed.core.errors import InputError, NixSeedError, foreign
-from nix_seed.formats.tlog.entry import ECDSA_P256, HashedRekord, parse_request
+from nix_seed.formats.tlog.entry import ECDSA_P256, parse_request
 from nix_seed.formats.tlog.merkle import Tile
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.registry.rules.http import number
@@ -37,11 +37,9 @@ class LogServer:
         handler = type("Handler", (_Handler,), {"log": log, "on_request": staticmethod(on_request)})
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         server = type("Server", (_Server,), {"address_family": family})
-        failed, hint = (
-            f"serving on {host}, port {port}, failed",
-            "choose another --port; 0 takes any",
-        )
-        with foreign(failed, OSError, OverflowError, hint=f"{hint} that is free"):
+        failed = f"serving on {host}, port {port}, failed"
+        hint = "choose another --port; 0 takes any that is free"
+        with foreign(failed, OSError, OverflowError, hint=hint):
             self._server: ThreadingHTTPServer = server((host, port), handler)
 
     @property
@@ -103,7 +101,12 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             body = parse_request(data)
-            _check_signature(body)
+            # As Rekor demands.
+            good = body.is_signed()
+            if good is None or body.verifier.key_details != ECDSA_P256:
+                raise InputError("only ECDSA on P-256 with SHA-256 can be verified by its hash")
+            if not good:
+                raise InputError("the signature is not the verifier's over the digest")
             done = self.log.append_bodies([body.dump()])[0]
         except InputError as error:
             self._refuse(400, f"invalid hashedrekord request: {error.message}")
@@ -149,12 +152,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Write nothing by itself: *on_request* reports."""
-
-
-def _check_signature(body: HashedRekord) -> None:
-    """Raise ``InputError`` unless the entry's signature is its verifier's, as Rekor demands."""
-    good = body.is_signed()
-    if good is None or body.verifier.key_details != ECDSA_P256:
-        raise InputError("only ECDSA on P-256 with SHA-256 can be verified by its hash")
-    if not good:
-        raise InputError("the signature is not the verifier's over the digest")

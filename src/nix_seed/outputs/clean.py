@@ -23,15 +23,7 @@ from nix_seed.core.parallel import in_parallel
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.statement import Commit, is_commit
 from nix_seed.formats.nix.store_path import HASH_PART, StorePath
-from nix_seed.formats.oci.manifest import (
-    Descriptor,
-    Index,
-    Manifest,
-    MediaType,
-    fallback_tag,
-    own_tag,
-    subject_listed,
-)
+from nix_seed.formats.oci import manifest as oci
 from nix_seed.outputs.kept import ensure, forget_newest, listed_at, tags_that_move, without
 from nix_seed.outputs.rules.kept import ANNOTATION, TAG_PREFIX, KeptOutput, entry_of, read_entry
 from nix_seed.outputs.rules.statement import PREDICATE_TYPE, outputs_subject
@@ -158,8 +150,10 @@ def _drop(
         done.commits |= {kept.commit for _, kept in goes}
         done.unsaid |= {bundle.digest for _, kept in goes for bundle in kept.bundles}
         done.said |= {bundle.digest for _, kept in stays for bundle in kept.bundles}
-        done.gone |= {digest for each in goes for digest in _named(*each)}
-        done.used |= {digest for each in stays for digest in _named(*each)} | done.said
+        # What an entry alone keeps: bundles speak of others, too.
+        done.gone |= {digest for item, kept in goes for digest in (item.digest, kept.nar.digest)}
+        done.used |= {digest for item, kept in stays for digest in (item.digest, kept.nar.digest)}
+        done.used |= done.said
     with tags_that_move():
         store.edit_indexes(edits, _REQUESTS)
     return done
@@ -176,16 +170,16 @@ def _restore(store: ImageStore, done: _Dropped, unwanted: Callable[[KeptOutput],
     own = [tag for tag in tags if "." in tag and tag.partition(".")[0] in done.lists]
     found, dropped = 0, list[NamedDocument]()
     for tag, fetched in zip(own, in_parallel(store.get_manifest, own, _REQUESTS), strict=True):
-        if fetched is None or fetched.descriptor.media_type != MediaType.MANIFEST:
+        if fetched is None or fetched.descriptor.media_type != oci.MediaType.MANIFEST:
             continue
         listed, where = tag.partition(".")[0], f"{store}:{tag}"
         try:
-            said = Manifest.parse(fetched.body, where).annotations.get(ANNOTATION, "")
+            said = oci.Manifest.parse(fetched.body, where).annotations.get(ANNOTATION, "")
             kept = KeptOutput.parse(said.encode(), where)
             entry = entry_of(fetched.body, kept)
             read_entry(entry, done.lists[listed], where)
             if unwanted(kept):
-                dropped.append((Index(()).dump(), MediaType.INDEX, tag))
+                dropped.append((oci.Index(()).dump(), oci.MediaType.INDEX, tag))
             elif entry.digest not in {each.digest for each in listed_at(store, listed)}:
                 ensure(store, {listed: [entry]}, 1)
                 found += 1
@@ -207,7 +201,7 @@ def _forget(
     """
     named = {outputs_subject(Commit(each)).digest for each in done.commits if is_commit(each)}
     tags = (tag.removesuffix(".nix-seed") for tag in store.list_tags())
-    named |= {each for each in map(subject_listed, tags) if each is not None}
+    named |= {each for each in map(oci.subject_listed, tags) if each is not None}
     subjects = sorted(named - {outputs_subject(Commit(each)).digest for each in commits})
 
     def forget(subject: Digest) -> list[Digest]:
@@ -215,7 +209,7 @@ def _forget(
             goes = dict(_silent(store, subject, done, limit))
             if goes:
                 # Of these two a registry has one.
-                lists = fallback_tag(subject), own_tag(subject)
+                lists = oci.fallback_tag(subject), oci.own_tag(subject)
                 store.edit_indexes(dict.fromkeys(lists, without(goes)))
         except NixSeedError as error:
             done.troubles.append(error.message)
@@ -242,9 +236,3 @@ def _silent(
             ours = outputs_subject(said.commit).digest == subject
             if ours and (bundle in done.unsaid or said.finished_on < limit):
                 yield item.digest, bundle
-
-
-def _named(item: Descriptor, kept: KeptOutput) -> Iterator[Digest]:
-    """Yield what an entry alone keeps: bundles speak of others, too."""
-    yield item.digest
-    yield kept.nar.digest

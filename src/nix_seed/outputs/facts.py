@@ -1,10 +1,11 @@
 """What this machine's store says of outputs: the facts that a builder signs."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from nix_seed.core.errors import CouldNotCheck
 from nix_seed.flake.nix import DerivationReader, Nix
-from nix_seed.formats.nix.store_path import Derivation, StorePath
+from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.outputs.rules.statement import OutputFact
 
 
@@ -22,7 +23,10 @@ def output_facts(
     """
     infos = nix.path_infos(derivers)
     known = {drv for drv in derivers.values() if drv is not None}
-    read = {drv: found for drv in known if (found := _read(reader, drv)) is not None}
+    read = {}
+    for each in known:
+        with suppress(CouldNotCheck):
+            read[each] = reader(each)
     made = {
         (drv, name): output.path
         for drv, derivation in read.items()
@@ -33,7 +37,7 @@ def output_facts(
     for info in infos:
         drv = derivers.get(info.path)
         inputs = read[drv].input_drvs if drv is not None and drv in read else {}
-        used = {made.get((each, name)) for each, outputs in inputs.items() for name in outputs}
+        used = {made.get((source, name)) for source, outputs in inputs.items() for name in outputs}
         facts.append(
             OutputFact(
                 info.path,
@@ -46,10 +50,3 @@ def output_facts(
             )
         )
     return tuple(facts)
-
-
-def _read(reader: DerivationReader, path: StorePath) -> Derivation | None:
-    try:
-        return reader(path)
-    except CouldNotCheck:
-        return None

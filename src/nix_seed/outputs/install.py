@@ -26,6 +26,12 @@ class Promise:
     output: OutputLeaf
     released: ReleasedOutputs
 
+    @property
+    def wanted(self) -> dict[StorePath, object]:
+        """The NAR hash of each promoted path for the same system."""
+        leaves = (leaf for leaf in self.released.leaves if leaf.system == self.output.system)
+        return {leaf.path: leaf.nar_hash for leaf in leaves}
+
 
 def install(by: Verifiers, place: AnyReference, promise: Promise, nix: Nix) -> None:
     """Have the output and its closure in the store of *nix*.
@@ -56,13 +62,19 @@ def install(by: Verifiers, place: AnyReference, promise: Promise, nix: Nix) -> N
                 f"{place.at(str(output.commit))}; where a daemon builds, only its trusted users "
                 "may name a cache (trusted-users in nix.conf)",
             ) from error
-    _check(nix, promise)
+    wanted = promise.wanted
+    for path, info in nix.closure([output.path]).items():
+        if path in wanted and wanted[path] != info.nar_hash:
+            raise CheckedFalse(
+                f"this store has {info.nar_hash} at {path}, and promoted is {wanted[path]}",
+                hint=f"what was there before is another build: nix-store --delete {path}",
+            )
 
 
 def _exactly(by: Verifiers, promise: Promise) -> Decide:
     """Return what lets only promoted NARs pass, and these only on a quorum's word."""
     reader = WordReader(replace(by, policy=replace(by.policy, outputs="quorum")))
-    wanted = _wanted(promise)
+    wanted = promise.wanted
 
     def decide(
         path: StorePath, bundles: Sequence[Attestation], unread: Sequence[str] = ()
@@ -73,19 +85,3 @@ def _exactly(by: Verifiers, promise: Promise) -> Decide:
         return found
 
     return decide
-
-
-def _wanted(promise: Promise) -> dict[StorePath, object]:
-    system = promise.output.system
-    leaves = (leaf for leaf in promise.released.leaves if leaf.system == system)
-    return {leaf.path: leaf.nar_hash for leaf in leaves}
-
-
-def _check(nix: Nix, promise: Promise) -> None:
-    wanted = _wanted(promise)
-    for path, info in nix.closure([promise.output.path]).items():
-        if path in wanted and wanted[path] != info.nar_hash:
-            raise CheckedFalse(
-                f"this store has {info.nar_hash} at {path}, and promoted is {wanted[path]}",
-                hint=f"what was there before is another build: nix-store --delete {path}",
-            )

@@ -16,20 +16,7 @@ from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.manifest import EMPTY, Descriptor, Index, MediaType
-from nix_seed.outputs.rules.kept import (
-    MOST_KEPT,
-    NEWEST_COMMIT,
-    NEWEST_TAG,
-    KeptOutput,
-    builders_tag,
-    entry_of,
-    nar_within,
-    newest_first,
-    newest_of,
-    read_entries,
-    read_entry,
-    tag_of,
-)
+from nix_seed.outputs.rules import kept as rules
 from nix_seed.registry.errors import NotTaken
 from nix_seed.registry.store import ImageStore, IndexEdit, NamedDocument, index_members, put_bytes
 
@@ -44,7 +31,7 @@ class Listed:
     *entries* are what the list names.
     """
 
-    kept: tuple[KeptOutput, ...] = ()
+    kept: tuple[rules.KeptOutput, ...] = ()
     troubles: tuple[InputError, ...] = ()
     entries: tuple[Descriptor, ...] = ()
 
@@ -65,9 +52,9 @@ def find_kept(store: ImageStore, hash_part: str, *, writing: bool = False) -> Li
 
     ``CheckedFalse`` for what is no index. Who is *writing* next takes a refusal for nothing.
     """
-    tag = tag_of(hash_part)
+    tag = rules.tag_of(hash_part)
     entries = listed_at(store, tag, writing=writing)
-    return Listed(*read_entries(entries, hash_part, f"{store}:{tag}"), entries)
+    return Listed(*rules.read_entries(entries, hash_part, f"{store}:{tag}"), entries)
 
 
 def find_newest(store: ImageStore) -> Newest:
@@ -75,14 +62,14 @@ def find_newest(store: ImageStore) -> Newest:
 
     What cannot be read of it is left out: each path has a list of its own.
     """
-    lists, nars = dict[str, list[KeptOutput]](), dict[Digest, bytes]()
-    for item in listed_at(store, NEWEST_TAG):
+    lists, nars = dict[str, list[rules.KeptOutput]](), dict[Digest, bytes]()
+    for item in listed_at(store, rules.NEWEST_TAG):
         with suppress(InputError):
-            kept = read_entry(item, None, f"{store}:{NEWEST_TAG}, {item.digest}")
+            kept = rules.read_entry(item, None, f"{store}:{rules.NEWEST_TAG}, {item.digest}")
             lists.setdefault(kept.path.hash_part, []).append(kept)
-            if (blob := nar_within(item, kept)) is not None:
+            if (blob := rules.nar_within(item, kept)) is not None:
                 nars[kept.nar.digest] = blob
-    return Newest({part: Listed(newest_first(found)) for part, found in lists.items()}, nars)
+    return Newest({part: Listed(rules.newest_first(found)) for part, found in lists.items()}, nars)
 
 
 def put_newest(store: ImageStore, commit: str, entries: Iterable[Descriptor]) -> None:
@@ -90,13 +77,15 @@ def put_newest(store: ImageStore, commit: str, entries: Iterable[Descriptor]) ->
 
     It is read anew, after ``check_rewritable``: others may write it while NARs are sent.
     """
-    there = store.get_manifest(NEWEST_TAG, writing=True)
-    before = index_members(there, f"{store}:{NEWEST_TAG}")
-    about = Index.parse(there.body, NEWEST_TAG).annotations if there else {}
-    others = before if about.get(NEWEST_COMMIT) == commit else ()
-    after = Index(newest_of((*entries, *others), before), {NEWEST_COMMIT: commit}).dump()
+    there = store.get_manifest(rules.NEWEST_TAG, writing=True)
+    before = index_members(there, f"{store}:{rules.NEWEST_TAG}")
+    about = Index.parse(there.body, rules.NEWEST_TAG).annotations if there else {}
+    others = before if about.get(rules.NEWEST_COMMIT) == commit else ()
+    after = Index(
+        rules.newest_of((*entries, *others), before), {rules.NEWEST_COMMIT: commit}
+    ).dump()
     if there is None or after != there.body:
-        store.put_manifest(after, MediaType.INDEX, NEWEST_TAG)
+        store.put_manifest(after, MediaType.INDEX, rules.NEWEST_TAG)
 
 
 def check_rewritable(store: ImageStore) -> None:
@@ -104,17 +93,17 @@ def check_rewritable(store: ImageStore) -> None:
 
     Of all lists it writes again the one that proves nothing, with the same members.
     """
-    there = store.get_manifest(NEWEST_TAG, writing=True)
-    if index_members(there, f"{store}:{NEWEST_TAG}") and there is not None:
+    there = store.get_manifest(rules.NEWEST_TAG, writing=True)
+    if index_members(there, f"{store}:{rules.NEWEST_TAG}") and there is not None:
         again = there.body.rstrip(b"\n") if there.body.endswith(b"\n") else there.body + b"\n"
         with tags_that_move():
-            store.put_manifest(again, MediaType.INDEX, NEWEST_TAG)
+            store.put_manifest(again, MediaType.INDEX, rules.NEWEST_TAG)
 
 
 def forget_newest(store: ImageStore) -> None:
     """Have that find nothing."""
-    if listed_at(store, NEWEST_TAG, writing=True):
-        store.put_manifest(Index(()).dump(), MediaType.INDEX, NEWEST_TAG)
+    if listed_at(store, rules.NEWEST_TAG, writing=True):
+        store.put_manifest(Index(()).dump(), MediaType.INDEX, rules.NEWEST_TAG)
 
 
 def put_config(store: ImageStore) -> None:
@@ -122,7 +111,7 @@ def put_config(store: ImageStore) -> None:
     put_bytes(store, MediaType.EMPTY, EMPTY)
 
 
-def keep(store: ImageStore, *outputs: KeptOutput, jobs: int = 1) -> tuple[Descriptor, ...]:
+def keep(store: ImageStore, *outputs: rules.KeptOutput, jobs: int = 1) -> tuple[Descriptor, ...]:
     """List *outputs*, whose blobs are in *store*, each under its path, *jobs* at once.
 
     Return their entries, in the same order.
@@ -135,9 +124,9 @@ def keep(store: ImageStore, *outputs: KeptOutput, jobs: int = 1) -> tuple[Descri
     found: list[Descriptor] = []
     for kept in outputs:
         manifest = kept.manifest(CONFIG).dump()
-        documents.append((manifest, MediaType.MANIFEST, builders_tag(kept)))
-        found.append(entry_of(manifest, kept))
-        entries.setdefault(tag_of(kept.path.hash_part), []).append(found[-1])
+        documents.append((manifest, MediaType.MANIFEST, rules.builders_tag(kept)))
+        found.append(rules.entry_of(manifest, kept))
+        entries.setdefault(rules.tag_of(kept.path.hash_part), []).append(found[-1])
     with tags_that_move():
         store.put_manifests(documents, jobs)
         ensure(store, entries, jobs)
@@ -180,7 +169,7 @@ def _added(
     missing = [item for item in new if item.digest not in there]
     if not missing:
         return present
-    if len(there) + len(missing) > MOST_KEPT:
+    if len(there) + len(missing) > rules.MOST_KEPT:
         raise CouldNotCheck(
             f"{where} lists {len(there)} outputs already, the most there are",
             hint="remove old ones: nix-seed outputs clean",

@@ -144,10 +144,8 @@ def find_outputs(
     Each with the flake outputs that it is. What is chosen, or without that all packages and checks
     of *flake*, is where the project's derivations are looked for.
     """
-    named, installables = (
-        choice.named or named_outputs(nix, flake, seed.system),
-        choice.installables,
-    )
+    named = choice.named or named_outputs(nix, flake, seed.system)
+    installables = choice.installables
     drvs: Collection[StorePath] = named.drvs
     if installables:
         arguments = ["path-info", "--derivation", "--", *installables]
@@ -328,7 +326,8 @@ class _Work:
 
     def list_all(self, signed: SignedOutputs, blobs: Mapping[StorePath, Packed]) -> None:
         """List what is new of a statement, and see that no other job overwrote it."""
-        bundles = tuple(self._put(each) for each in signed.bundles)
+        put = (put_bytes(self.store, BUNDLE_V03, bundle) for bundle in signed.bundles)
+        bundles = tuple(Stored(blob.digest, blob.size) for blob in put)
         new = [each for each in signed.said.outputs if each.path in blobs]
         entries = keep(
             self.store,
@@ -371,7 +370,3 @@ class _Work:
         doubtful = isinstance(self.store, LayoutStore) or fact.nar_hash in self.expected
         if doubtful and not self.store.has_blob(blob.digest):
             self.pack(fact)
-
-    def _put(self, bundle: bytes) -> Stored:
-        blob = put_bytes(self.store, BUNDLE_V03, bundle)
-        return Stored(blob.digest, blob.size)

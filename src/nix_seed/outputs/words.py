@@ -133,7 +133,12 @@ class WordReader:
         unchecked += [e.reason for e in doubts.watched.values() if e.fate is Fate.UNCHECKED]
         speakers: list[_Speaker] = []
         for envelope in envelopes_of(findings, self.by.policy, doubts.distrusted):
-            read = self._read(envelope)
+            bundle = envelope.findings[0].verdict.bundle
+            assert bundle is not None
+            key = bundle.envelope.pae
+            if key not in self._statements:
+                self._statements[key] = _parse(envelope)
+            read = self._statements[key]
             if isinstance(read, SetAside):
                 aside.append(read)
                 continue
@@ -141,7 +146,7 @@ class WordReader:
             if isinstance(judged, SetAside):
                 aside.append(judged)
             else:
-                speakers.append(_Speaker(*judged, Digest.of(_envelope(envelope)), read))
+                speakers.append(_Speaker(*judged, Digest.of(key), read))
         return _Judged(tuple(speakers), tuple(aside), tuple(unchecked), tuple(doubts.lies))
 
     def _examined(self, found: Attestation) -> Finding:
@@ -149,12 +154,6 @@ class WordReader:
             finding = examine(found.place, found.text, self.by.builders, EXPECTED)
             self._findings[found.text] = finding
         return self._findings[found.text]
-
-    def _read(self, envelope: SignedEnvelope) -> _Read | SetAside:
-        key = _envelope(envelope)
-        if key not in self._statements:
-            self._statements[key] = _parse(envelope)
-        return self._statements[key]
 
 
 def unverified_outputs(found: Attestation) -> OutputsStatement:
@@ -173,9 +172,3 @@ def _parse(envelope: SignedEnvelope) -> _Read | SetAside:
     except InputError as error:
         return SetAside(signer_name(envelope.signer), error.message)
     return _Read(said, {each.path: each for each in said.outputs})
-
-
-def _envelope(envelope: SignedEnvelope) -> bytes:
-    bundle = envelope.findings[0].verdict.bundle
-    assert bundle is not None
-    return bundle.envelope.pae

@@ -72,10 +72,8 @@ class RepositoryBlobs:
                     # A body of unknown length looks finished when it is cut: the rest is asked for.
                     raise Unreachable(f"{label}: ended after {position} of {wanted.size} bytes")
             except Unreachable as error:
-                delay = self._session.patience.delay(attempt, error.retry_after)
-                if delay is None:
+                if not self._session.patience.outwait(error, attempt):
                     raise
-                self._session.patience.sleep(delay)
                 attempt, begun = attempt + 1, position
         if state.hexdigest() != wanted.digest.hex:
             raise CheckedFalse(
@@ -95,18 +93,16 @@ class RepositoryBlobs:
         def once() -> bytes:
             answer = self._ask_for(wanted, f"bytes={start}-{end - 1}", label)
             _check_range(answer.headers, start, wanted, label)
-            if answer.status == 200:
-                parts, total = [], 0
+            if answer.status == 206:
+                data = answer.take(length)
+            else:
+                held = bytearray()
                 for chunk in _skip(_body(answer, wanted, label), start):
-                    parts.append(chunk)
-                    total += len(chunk)
-                    if total >= length:
+                    held += chunk
+                    if len(held) >= length:
                         break
                 answer.close()
-                if total < length:
-                    raise Unreachable(f"{label}: {total} of {length} bytes arrived")
-                return b"".join(parts)[:length]
-            data = answer.take(length)
+                data = bytes(held[:length])
             if len(data) < length:
                 raise Unreachable(f"{label}: {len(data)} of {length} bytes arrived")
             return data
@@ -214,8 +210,11 @@ class RepositoryBlobs:
                 upload.finish(upload.location(reply), digest)
             except CouldNotCheck as error:
                 # The digest decides. Where it is refused, what arrived may tell why.
-                _check_received(reply, meter.size, doing)
-                raise error
+                last = http.number(reply.headers.get("Range", "").rpartition("-")[2])
+                if meter.size and last is not None and last + 1 != meter.size:
+                    said = f"{meter.size} bytes were sent and {last + 1} arrived"
+                    raise Unreachable(f"{doing}: {said}") from error
+                raise
             return Descriptor(media_type, digest, meter.size)
 
         # A repeated attempt is an upload of its own: what the first left behind has no name.
@@ -246,9 +245,8 @@ class RepositoryBlobs:
 
     def has_blob(self, digest: Digest) -> bool:
         """Whether the registry says it has the blob; asked by who is to push it otherwise."""
-        return _Upload(self._session, self.path, f"looking for blob {digest} in {self}").holds(
-            digest
-        )
+        doing = f"looking for blob {digest} in {self}"
+        return _Upload(self._session, self.path, doing).holds(digest)
 
 
 def _check_range(headers: Mapping[str, str], start: int, wanted: Descriptor, label: str) -> None:
@@ -392,14 +390,10 @@ class _Upload:
         """Return where the upload goes on."""
         location = reply.headers.get("Location")
         if not location:
-            raise CouldNotCheck(
-                f"{self.doing}: the registry opened an upload, but did not say where"
-            )
-        return str(
-            http.join_url(
-                http.parse_url(reply.url), location, f"{self.doing}: the upload's address"
-            )
-        )
+            said = "the registry opened an upload, but did not say where"
+            raise CouldNotCheck(f"{self.doing}: {said}")
+        here, source = http.parse_url(reply.url), f"{self.doing}: the upload's address"
+        return str(http.join_url(here, location, source))
 
 
 @dataclass(frozen=True, slots=True)
@@ -470,9 +464,3 @@ def _parts(pieces: Iterable[bytes]) -> Iterator[bytes]:
             del held[:_PART]
     if held:
         yield bytes(held)
-
-
-def _check_received(reply: Reply, size: int, doing: str) -> None:
-    last = http.number(reply.headers.get("Range", "").rpartition("-")[2])
-    if size and last is not None and last + 1 != size:
-        raise Unreachable(f"{doing}: {size} bytes were sent and {last + 1} arrived")

@@ -75,8 +75,7 @@ class Keyring:
             return self.given
         return (
             _from_environment(self.environ, registry)
-            or self._from_files(registry, repository)
-            or self._from_variable(registry, repository)
+            or self._from_configs(registry, repository)
             or _from_github(self.environ, registry)
         )
 
@@ -89,18 +88,13 @@ class Keyring:
                 found |= {_normal(key) for key in _object(config, name, str(path))}
         return tuple(sorted(found))
 
-    def _from_files(self, registry: str, repository: str) -> Credential | None:
+    def _from_configs(self, registry: str, repository: str) -> Credential | None:
         for path in self._files():
-            found = self._from_config(_read(path), str(path), registry, repository)
-            if found is not None:
+            if found := self._from_config(_read(path), str(path), registry, repository):
                 return found
-        return None
-
-    def _from_variable(self, registry: str, repository: str) -> Credential | None:
         text = self.environ.get(_VARIABLE)
-        if not text:
-            return None
-        return self._from_config(_parse(text, _VARIABLE), _VARIABLE, registry, repository)
+        config = _parse(text, _VARIABLE) if text else {}
+        return self._from_config(config, _VARIABLE, registry, repository)
 
     def _files(self) -> Iterator[Path]:
         if given := self.environ.get("REGISTRY_AUTH_FILE"):

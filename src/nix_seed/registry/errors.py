@@ -20,15 +20,9 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
+from nix_seed.core.events import Waiting, tell
 from nix_seed.core.values import dataclass
-from nix_seed.registry.rules.http import (
-    LATER,
-    UNKNOWN_KIND,
-    Meaning,
-    RegistryQuestion,
-    Rule,
-    is_page,
-)
+from nix_seed.registry.rules import http
 
 # Answers that say by themselves that nothing was done, whatever the method was.
 _NOT_DONE = frozenset({425, 429, 503})
@@ -43,13 +37,22 @@ _PAGE = (
     "a web page is no registry's answer: it is a login's or a proxy's. See what a browser shows at"
     " the registry, and check its name, HTTPS_PROXY and NO_PROXY"
 )
+_LOG_IN = (
+    "log in with `docker login`, `podman login` or --username/--password-stdin, or set "
+    "NIX_SEED_REGISTRY_USERNAME and NIX_SEED_REGISTRY_PASSWORD"
+)
+_LOG_IN_AGAIN = "these credentials are wrong or expired, or lack the permission: log in again"
+_NO_REGISTRY = (
+    "that is no registry's answer: see that one is at HOST/v2/, for one below a path of its host"
+    " cannot be named; or create the repository first, or name its owner: HOST/OWNER/NAME"
+)
 _TITLE = re.compile(r"<title[^>]{0,200}>([^<]{1,300})", re.I)
 _WORDS = 300  # characters of a foreign message that are shown
 _SHORTEST_SECRET = 6
 
 
 class Unreachable(CouldNotCheck):
-    """The registry gave no usable answer; ``retry_after`` is what it asked us to wait, if it did.
+    """The registry gave no usable answer; ``retry_after`` are the seconds it asked to wait, if any.
 
     ``not_done`` says the request was certainly not carried out, so that repeating it is safe;
     ``given_up`` that it was repeated until patience ended.
@@ -60,7 +63,7 @@ class Unreachable(CouldNotCheck):
         message: str,
         *,
         hint: str | None = None,
-        retry_after: str | None = None,
+        retry_after: float | None = None,
         not_done: bool = False,
     ) -> None:
         super().__init__(message, hint=hint)
@@ -93,11 +96,16 @@ class Attempt:
 
 def retryable(status: int) -> bool:
     """Whether the same request may succeed later."""
-    return status in LATER
+    return status in http.LATER
 
 
 def failure(
-    attempt: Attempt, rule: Rule, status: int, headers: Mapping[str, str], body: bytes, who: str
+    attempt: Attempt,
+    rule: http.Rule,
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    who: str,
 ) -> NixSeedError:
     """Return the error for an answer that settles nothing; *who* gave it, *rule* says what it is.
 
@@ -106,39 +114,43 @@ def failure(
     words = describe(body, attempt.secrets)
     said = f"{status}: {words}" if words else f"{status}"
     doing = attempt.doing
-    if rule.meaning is Meaning.LATER:
+    if rule.meaning is http.Meaning.LATER:
         limited = status == 429 and attempt.identity == "anonymous"
         return Unreachable(
             f"{doing}: {who} answered {said}",
             hint="it limits what strangers may ask; log in, or try again later"
             if limited
             else "this is the registry's trouble; try again later",
-            retry_after=headers.get("Retry-After"),
+            retry_after=asked_to_wait(headers),
             not_done=status in _NOT_DONE,
         )
     # What limits a request, or asks for a password, says what it wants by its status.
-    page = is_page(headers) and status != 413 and "WWW-Authenticate" not in headers
+    page = http.is_page(headers) and status != 413 and "WWW-Authenticate" not in headers
     if status in {401, 403} and not rule.by_storage:
         answered = f"{who} answered {said}" if page else f"denied ({said})"
-        hint = _PAGE if page else _how_to_log_in(attempt.identity)
+        hint = _LOG_IN if attempt.identity == "anonymous" else _LOG_IN_AGAIN
         return Denied(
             f"{doing}: {answered}; it needs {attempt.needs}, as {attempt.identity}",
-            hint=_FULL if _IS_FULL.search(words) else hint,
+            hint=_FULL if _IS_FULL.search(words) else _PAGE if page else hint,
         )
-    if rule.question is RegistryQuestion.TAKE_MANIFEST and not _NOT_YET.isdisjoint(_codes(body)):
+    if rule.question is http.RegistryQuestion.TAKE_MANIFEST and not _NOT_YET.isdisjoint(
+        _codes(body)
+    ):
         return Unreachable(
             f"{doing}: {who} answered {said}",
             hint="it does not find what was sent before: try again later",
             not_done=True,
         )
-    kind = NotTaken if rule.meaning is Meaning.OTHER_WAY else CouldNotCheck
+    kind = NotTaken if rule.meaning is http.Meaning.OTHER_WAY else CouldNotCheck
     hint = rule.said
     if status == _NO_ROOM or _IS_FULL.search(words):
         hint = _FULL
     elif page:
         hint = _PAGE
-    elif rule.question is RegistryQuestion.TAKE_MANIFEST and _INVALID in _codes(body):
-        hint = UNKNOWN_KIND
+    elif status == 404 and rule.question is http.RegistryQuestion.WRITE and not _errors(body):
+        hint = _NO_REGISTRY
+    elif rule.question is http.RegistryQuestion.TAKE_MANIFEST and _INVALID in _codes(body):
+        hint = http.UNKNOWN_KIND
     return kind(f"{doing}: {who} answered {said}", hint=hint or None)
 
 
@@ -148,7 +160,10 @@ def describe(body: bytes, secrets: tuple[str, ...] = ()) -> str:
     Or the title of a web page. Empty for what is neither; nothing of one that repeats one of
     *secrets*.
     """
-    found = [_one(error) for error in _errors(body)] or [_title(body)]
+    found = [
+        " ".join(str(error[key]) for key in ("code", "message") if isinstance(error.get(key), str))
+        for error in _errors(body)
+    ] or [_title(body)]
     # A registry's words reach a terminal: no control characters, no line breaks.
     text = "".join(
         character if character.isprintable() else " "
@@ -179,26 +194,31 @@ def _codes(body: bytes) -> list[str]:
     return [str(error.get("code")) for error in _errors(body)]
 
 
-def _one(error: dict[str, object]) -> str:
-    parts = [error[key] for key in ("code", "message") if isinstance(error.get(key), str)]
-    return " ".join(map(str, parts))
-
-
-def _how_to_log_in(identity: str) -> str:
-    if identity == "anonymous":
-        return (
-            "log in with `docker login`, `podman login` or --username/--password-stdin, or set "
-            "NIX_SEED_REGISTRY_USERNAME and NIX_SEED_REGISTRY_PASSWORD"
-        )
-    return "these credentials are wrong or expired, or lack the permission: log in again"
-
-
 T = TypeVar("T")
+
+
+def asked_to_wait(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that ``Retry-After`` names (RFC 9110, 10.2.3), itself or by a date.
+
+    A date is of the server's clock, which is told beside it. This machine's may be wrong.
+    """
+    text = (headers.get("Retry-After") or "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    until, now = _moment(text), _moment(headers.get("Date") or "")
+    return None if until is None else max(0.0, until - (time.time() if now is None else now))
+
+
+def _moment(text: str) -> float | None:
+    try:
+        return http.date(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Limits in seconds, and the clock, the chance and the sleep they are measured with.
+    """Limits in seconds, and the chance, the sleep and the clock they are measured with.
 
     ``connect``: to open a connection, and for one that takes no more of what we send. ``stall``:
     for the next byte of an answer. ``settle``: for the answer to a finished upload, which some
@@ -215,18 +235,16 @@ class Patience:
     settle: float = 300.0
     sleep: Callable[[float], None] = time.sleep
     chance: Callable[[], float] = random.random
-    now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
 
-    def delay(self, attempt: int, retry_after: str | None = None) -> float | None:
+    def delay(self, attempt: int, asked: float | None = None) -> float | None:
         """Return how long to wait after failed *attempt* (0 is the first), None to give up.
 
-        Exponential with full jitter; a server's own ``Retry-After`` is never undercut.
+        Exponential with full jitter; what a server *asked* for is never undercut.
         """
         if attempt + 1 >= self.attempts:
             return None
         backoff: float = min(self.longest, self.base * 2**attempt) * self.chance()
-        asked = self._asked(retry_after)
         if asked is None:
             return backoff
         return None if asked > self.longest_asked else asked + backoff
@@ -244,23 +262,16 @@ class Patience:
             except Unreachable as error:
                 if error.given_up or not (safe or error.not_done):
                     raise
-                delay = self.delay(attempt, error.retry_after)
-                if delay is None:
+                if not self.outwait(error, attempt):
                     error.given_up = True
                     raise
-                self.sleep(delay)
                 attempt += 1
 
-    def _asked(self, retry_after: str | None) -> float | None:
-        """Read ``Retry-After`` (RFC 9110, 10.2.3): seconds, or an HTTP date."""
-        if retry_after is None:
-            return None
-        from email.utils import parsedate_to_datetime
-
-        text = retry_after.strip()
-        if text.isascii() and text.isdigit():
-            return float(text)
-        try:
-            return max(0.0, parsedate_to_datetime(text).timestamp() - self.now())
-        except (ValueError, OverflowError, OSError):
-            return None
+    def outwait(self, error: Unreachable, attempt: int) -> bool:
+        """Wait as is right after failed *attempt*, and tell it; False where patience ends."""
+        delay = self.delay(attempt, error.retry_after)
+        if delay is None:
+            return False
+        tell(Waiting(error.message, delay))
+        self.sleep(delay)
+        return True

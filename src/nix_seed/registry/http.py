@@ -389,9 +389,10 @@ def _unreachable(where: str, error: urllib3.exceptions.HTTPError) -> Unreachable
     if isinstance(error, urllib3.exceptions.SSLError):
         if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
             return NotTLS(f"{where} does not speak TLS", not_done=True)
+        said = error.args[0] if error.args else error
         return NotTrusted(
-            f"{where}: its certificate was not accepted: {text}",
-            hint="if it is signed by your own CA, name that CA's file in SSL_CERT_FILE",
+            f"{where}: its certificate was not accepted: {getattr(said, 'verify_message', text)}",
+            hint=_what_to_trust(getattr(said, "verify_code", 0)),
             not_done=True,
         )
     if isinstance(error, urllib3.exceptions.ProxyError):
@@ -419,6 +420,21 @@ def _unreachable(where: str, error: urllib3.exceptions.HTTPError) -> Unreachable
     return Unreachable(f"{where}: the connection failed: {said}", hint=_LATER)
 
 
+def _what_to_trust(code: int) -> str:
+    """Return what to do about a certificate refused for OpenSSL's reason *code*."""
+    if code in _UNTIMELY:
+        now = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
+        return f"this machine's clock says {now} UTC: set it, or have the certificate renewed"
+    if code in _STRICT:
+        return (
+            "Python 3.13 and newer want this of a CA: have its certificate made anew, or run"
+            " nix-seed with Python 3.12 until then"
+        )
+    return "if it is signed by your own CA, name that CA's file in SSL_CERT_FILE"
+
+
+# X509_V_ERR_…: CERT_NOT_YET_VALID, CERT_HAS_EXPIRED; what X509_V_FLAG_X509_STRICT alone asks for.
+_UNTIMELY, _STRICT = (9, 10), range(80, 94)
 _FAILURES = (
     (urllib3.exceptions.NewConnectionError, "no connection could be made", True),
     (urllib3.exceptions.ConnectTimeoutError, "no connection within the time limit", True),

@@ -309,10 +309,11 @@ class Layout:
             for found in index.manifests
             if found.annotations.get(REF_NAME) not in names and found not in untagged
         )
-        listed = tuple(
-            sorted((*others, *described), key=lambda found: (_label(found), found.digest))
+        listed = sorted(
+            (*others, *described),
+            key=lambda each: (each.annotations.get(REF_NAME) or str(each.digest), each.digest),
         )
-        text = replace(index, manifests=listed).dump()
+        text = replace(index, manifests=tuple(listed)).dump()
         write_atomically(self.directory / "index.json", text)
 
 
@@ -334,10 +335,6 @@ def _index_at(tag: str, members: Iterable[oci.Descriptor]) -> tuple[oci.Descript
 
 def _ours(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(".tmp")
-
-
-def _label(found: oci.Descriptor) -> str:
-    return found.annotations.get(REF_NAME) or str(found.digest)
 
 
 def is_blob(path: Path, descriptor: oci.Descriptor) -> bool:

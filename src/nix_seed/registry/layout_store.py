@@ -13,13 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError, of_store
 from nix_seed.core.files import explained, open_regular, unnamed
 from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType, lists_referrers
 from nix_seed.registry import store
 from nix_seed.registry.layout import REF_NAME, Layout, check_folders
+from nix_seed.registry.rules.http import document_type
 
 _CHUNK = 1 << 18
 _LARGEST_MANIFEST = 4 << 20
@@ -65,7 +65,7 @@ class LayoutStore:
 
         Annotations that the index keeps for it are on the descriptor.
         """
-        listed = self._listed(name)
+        listed = self._layout.listing().named.get(name)
         if listed is not None:
             return store.Fetched(listed, self._layout.read_blob(listed))
         if not isinstance(name, Digest):
@@ -78,7 +78,9 @@ class LayoutStore:
         if size > _LARGEST_MANIFEST:
             raise CheckedFalse(f"{self}@{name} is larger than 4 MiB, which no manifest may be")
         body = self._layout.read_blob(Descriptor("", name, size))
-        return store.Fetched(Descriptor(_kind(body, f"{self}@{name}"), name, size), body)
+        with of_store():
+            kind = document_type(None, body, f"{self}@{name}")
+        return store.Fetched(Descriptor(kind, name, size), body)
 
     def put_manifest(
         self, body: bytes, media_type: str, name: str | Digest | None = None
@@ -214,18 +216,19 @@ class LayoutStore:
         listed = [found[digest] for digest in sorted(found)]
         if artifact_type is None:
             return tuple(listed)
-        return tuple(item for item in listed if self._type(item) == artifact_type)
+        # What the manifest itself says, if it is one, decides: lists are often wrong.
+        kinds = ((item, self._manifest(item)) for item in listed)
+        return tuple(
+            item
+            for item, own in kinds
+            if (own.kind if own else item.artifact_type) == artifact_type
+        )
 
     def _untagged(self, subject: Digest) -> Iterator[Descriptor]:
         for item in self._layout.listing().untagged:
             manifest = self._manifest(item)
             if manifest and manifest.subject and manifest.subject.digest == subject:
                 yield replace(item, artifact_type=manifest.artifact_type)
-
-    def _type(self, item: Descriptor) -> str | None:
-        """Return what the manifest itself says, if it is one: lists are often wrong."""
-        manifest = self._manifest(item)
-        return manifest.kind if manifest else item.artifact_type
 
     def _manifest(self, item: Descriptor) -> Manifest | None:
         """Read what is listed; None for what is no manifest, which must hide no other."""
@@ -235,9 +238,6 @@ class LayoutStore:
             return Manifest.parse(self._layout.read_blob(item), f"{self}@{item.digest}")
         except InputError:
             return None
-
-    def _listed(self, name: str | Digest) -> Descriptor | None:
-        return self._layout.listing().named.get(name)
 
 
 @contextmanager
@@ -298,13 +298,3 @@ def _hold(file: BinaryIO, size: int) -> store.Held:
         file.truncate()
         return store.Held()
     return store.Held(there, state)
-
-
-def _kind(body: bytes, label: str) -> str:
-    with of_store():
-        value = canonical_json.loads(body, label=label)
-    inner = value.get("mediaType") if isinstance(value, dict) else None
-    if isinstance(inner, str):
-        return inner
-    is_index = isinstance(value, dict) and "manifests" in value
-    return MediaType.INDEX if is_index else MediaType.MANIFEST

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.files import home
 from nix_seed.core.values import dataclass
-from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType, Platform, platform_of
+from nix_seed.formats.oci.manifest import Descriptor, MediaType, Platform, platform_of
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.errors import Patience
@@ -77,7 +78,7 @@ class Stores:
     @property
     def credentials(self) -> Keyring:
         """The keyring, or the user's own."""
-        return self.keyring or Keyring(dict(os.environ), Path.home())
+        return self.keyring or Keyring(dict(os.environ), home())
 
 
 def is_to_be_made(reference: AnyReference) -> bool:
@@ -164,7 +165,7 @@ def choose_system(store: ImageStore, root: Fetched, system: str) -> Fetched:
         return root
     label = f"{store}@{root.descriptor.digest}"
     wanted = platform_of(system)
-    index = Index.parse(root.body, label)
+    index = root.index(label)
     found = [child for child in index.manifests if _is_for(child, wanted)]
     if len(found) != 1:
         there = ", ".join(sorted(map(_shown, index.manifests))) or "none"

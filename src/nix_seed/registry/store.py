@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, of_store
 from nix_seed.core.values import dataclass
-from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType
+from nix_seed.formats.oci.manifest import DOCKERS, Descriptor, Index, Manifest, MediaType
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -37,6 +37,33 @@ class Fetched:
 
     descriptor: Descriptor
     body: bytes
+
+    def manifest(self, name: str) -> Manifest:
+        """Return the image's manifest that it is; *name* is what errors call it.
+
+        ``InputError`` where it is of another kind, ``CheckedFalse`` where it is malformed.
+        """
+        self._check(MediaType.MANIFEST, name, "an OCI image")
+        with of_store():
+            return Manifest.parse(self.body, name)
+
+    def index(self, name: str) -> Index:
+        """Return the index that it is; raises as ``manifest`` does."""
+        self._check(MediaType.INDEX, name, "an OCI index")
+        with of_store():
+            return Index.parse(self.body, name)
+
+    def _check(self, wanted: str, name: str, words: str) -> None:
+        found = self.descriptor.media_type
+        if found == wanted:
+            return
+        if found in DOCKERS:
+            raise InputError(
+                f"{name} is of Docker's own format, not {words}",
+                hint="`docker push` makes these: push by nix-seed or skopeo, which keep the digest;"
+                " or convert it: `skopeo copy --format oci`",
+            )
+        raise InputError(f"{name} is {found}, not {words}")
 
 
 BlobSource = Callable[[Held], Iterator[bytes]]
@@ -196,8 +223,7 @@ def read_manifest(store: ImageStore, item: Descriptor, subject: Digest) -> Manif
     fetched = store.get_manifest(item.digest)
     if fetched is None:
         raise CouldNotCheck(f"{place} is listed as a referrer of {subject}, but is not there")
-    with of_store():
-        return Manifest.parse(fetched.body, place)
+    return fetched.manifest(place)
 
 
 def check_subject(manifest: Manifest, subject: Digest, place: str) -> None:

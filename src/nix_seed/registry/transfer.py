@@ -15,17 +15,15 @@ from typing import Literal
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.core.events import Stage, listener, tell
+from nix_seed.core.events import Stage, listener, listening, tell
 from nix_seed.core.values import dataclass
-from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType
+from nix_seed.formats.oci.manifest import DOCKERS, Descriptor, MediaType
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.registry.layout import Image, Layout, open_image
 from nix_seed.registry.open import JOBS, AnyReference, Stores, choose_system, fetch
 from nix_seed.registry.store import Fetched, Held, ImageStore
 
 _MOST_IMAGES = 200
-_MANIFESTS = (MediaType.MANIFEST, "application/vnd.docker.distribution.manifest.v2+json")
-_INDEXES = (MediaType.INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
 
 How = Literal["moved", "linked", "present"]
 
@@ -104,9 +102,7 @@ def transfer(
     for tag in tags:
         target.put_manifest(root.body, _type(root), tag)
         tell(TagMoved(tag, root.descriptor.digest))
-    images = tuple(
-        document.descriptor for document in found.documents if _type(document) in _MANIFESTS
-    )
+    images = tuple(each.descriptor for each in found.documents if _type(each) == MediaType.MANIFEST)
     return Transferred(root.descriptor, images, tuple(tags), blobs)
 
 
@@ -126,42 +122,24 @@ def _walk(
         return
     if len(documents) >= _MOST_IMAGES or depth > 4:
         raise CheckedFalse(f"{label}: an index of more images than {_MOST_IMAGES}, or too deep")
-    if _type(here) in _MANIFESTS:
-        manifest = _parse_manifest(here, label)
+    kind = DOCKERS.get(_type(here), _type(here))
+    if kind == MediaType.MANIFEST:
+        manifest = here.manifest(label)
         blobs |= {blob.digest: blob for blob in (manifest.config, *manifest.layers)}
-    elif _type(here) in _INDEXES:
-        for child in _parse_index(here, label).manifests:
-            _walk(store, _child(store, child, label), documents, blobs, depth + 1)
+    elif kind == MediaType.INDEX:
+        for child in here.index(label).manifests:
+            found = store.get_manifest(child.digest)
+            if found is None:
+                raise CheckedFalse(
+                    f"{label} names the image {child.digest}, which {store} does not have",
+                    hint="the index is incomplete: publish it again",
+                )
+            if found.descriptor.size != child.size:
+                raise CheckedFalse(f"{label} gives {child.digest} another size than it has")
+            _walk(store, found, documents, blobs, depth + 1)
     else:
         raise InputError(f"{label} is {_type(here)}, neither an image nor an index")
     documents[here.descriptor.digest] = here
-
-
-def _child(store: ImageStore, child: Descriptor, label: str) -> Fetched:
-    found = store.get_manifest(child.digest)
-    if found is None:
-        raise CheckedFalse(
-            f"{label} names the image {child.digest}, which {store} does not have",
-            hint="the index is incomplete: publish it again",
-        )
-    if found.descriptor.size != child.size:
-        raise CheckedFalse(f"{label} gives {child.digest} another size than it has")
-    return found
-
-
-def _parse_manifest(document: Fetched, label: str) -> Manifest:
-    if _type(document) != MediaType.MANIFEST:
-        raise InputError(
-            f"{label} is an image of Docker's old format, not an OCI image",
-            hint="convert it first, as with `skopeo copy --format oci`",
-        )
-    return Manifest.parse(document.body, label)
-
-
-def _parse_index(document: Fetched, label: str) -> Index:
-    if _type(document) != MediaType.INDEX:
-        raise InputError(f"{label} is a list of Docker's old format, not an OCI index")
-    return Index.parse(document.body, label)
 
 
 class _Stopped(CouldNotCheck):
@@ -198,10 +176,11 @@ class _Blobs:
 
     def _one(self, blob: Descriptor) -> How:
         how: How = "present"
-        if not self._target.has_blob(blob.digest):
-            moved = self._target.take_blob(blob, self._watched(blob))
-            how = "moved" if moved else "linked"
-        self._tell(BlobDone(blob, how))
+        with listening(self._tell):
+            if not self._target.has_blob(blob.digest):
+                moved = self._target.take_blob(blob, self._watched(blob))
+                how = "moved" if moved else "linked"
+            tell(BlobDone(blob, how))
         return how
 
     def _watched(self, blob: Descriptor) -> Callable[[Held], Iterator[bytes]]:
@@ -212,11 +191,11 @@ class _Blobs:
                     raise _Stopped(f"blob {blob.digest} was left because another failed")
                 yield chunk
                 done += len(chunk)
-                self._tell(BlobProgress(blob, done))
+                tell(BlobProgress(blob, done))
 
         return chunks
 
-    def _tell(self, event: BlobProgress | BlobDone) -> None:
+    def _tell(self, event: object) -> None:
         with self._lock:
             self._listener(event)
 

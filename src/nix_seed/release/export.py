@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import CheckedFalse, InputError, of_store
+from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.bundle import LARGEST_BUNDLE, Unverified
@@ -107,14 +107,14 @@ class _Copy:
     def image(self, root: Fetched) -> Iterator[Digest]:
         """Copy the manifest, or the index with its images; yield each image's digest."""
         if root.descriptor.media_type == oci.MediaType.INDEX:
-            for child in oci.Index.parse(root.body, str(root.descriptor.digest)).manifests:
+            for child in root.index(str(root.descriptor.digest)).manifests:
                 found = self._source.get_manifest(child.digest)
                 if found is None:
                     raise CheckedFalse(f"the index names {child.digest}, which is missing")
                 yield from self.image(Fetched(child, found.body))
             self._put(root)
             return
-        manifest = oci.Manifest.parse(root.body, str(root.descriptor.digest))
+        manifest = root.manifest(str(root.descriptor.digest))
         self._blob(manifest.config)
         # The last layer holds the spec, by which a dissent can be traced to its store paths.
         for layer in manifest.layers if self._deep else manifest.layers[-1:]:
@@ -161,9 +161,7 @@ class _Copy:
         for item in self._source.referrers(subject, kind):
             found = self._source.get_manifest(item.digest)
             if found is not None and found.descriptor.media_type == oci.MediaType.MANIFEST:
-                with of_store():
-                    manifest = oci.Manifest.parse(found.body, f"referrer {item.digest}")
-                yield found, manifest
+                yield found, found.manifest(f"referrer {item.digest}")
 
     def _referrer(self, found: Fetched, manifest: oci.Manifest) -> None:
         for blob in (manifest.config, *manifest.layers):
@@ -191,5 +189,5 @@ def _system_of(root: Fetched) -> str | None:
     """Return for which system an image says to be; None for an index, which is for several."""
     if root.descriptor.media_type == oci.MediaType.INDEX:
         return None
-    found = oci.Manifest.parse(root.body, str(root.descriptor.digest)).annotations
+    found = root.manifest(str(root.descriptor.digest)).annotations
     return found.get(oci.ANNOTATION_SYSTEM)

@@ -129,7 +129,7 @@ def _tagged(places: Sequence[ImageStore]) -> Iterator[Digest]:
 
 @dataclass(frozen=True, slots=True)
 class LoggedLedger:
-    """The ledger of *repository* in *places*, as a ``LedgerReader``; ``promote`` writes it.
+    """The ledger of *repository* in *places*, as a ``Ledger``; ``promote`` writes it.
 
     *by* has the policy in force, and after it earlier ones, by which records count as well. Only
     what stands is an entry.

@@ -41,25 +41,19 @@ def find_proof(
 
     That none is shown is not false: it may be withheld, or not be in this copy.
     """
-    why: Check | None = None
+    name, wanted = f"member {system}", {ANNOTATION_SYSTEM: system}
+    first: Check | None = None
     for record in records:
-        found = _find(places, record, system)
-        if isinstance(found, MemberProof):
-            return found
-        why = why or found
-    return why or Check(f"member {system}", Fate.FALSE, "there is none")
-
-
-def _find(places: Sequence[ImageStore], record: rules.Record, system: str) -> MemberProof | Check:
-    name = f"member {system}"
-    why: Check | None = None
-    wanted = {ANNOTATION_SYSTEM: system}
-    for place, text in attestations.read_documents(places, record.digest, MEMBER_TYPE, wanted):
-        found = _proof(text, place, record, system)
-        if isinstance(found, MemberProof):
-            return found
-        why = found if why is None or why.fate is Fate.FALSE else why
-    return why or Check(name, Fate.UNCHECKED, "none lies beside the record")
+        why: Check | None = None
+        listed = attestations.read_documents(places, record.digest, MEMBER_TYPE, wanted)
+        for place, text in listed:
+            found = _proof(text, place, record, system)
+            if isinstance(found, MemberProof):
+                return found
+            if why is None or why.fate is Fate.FALSE:
+                why = found
+        first = first or why or Check(name, Fate.UNCHECKED, "none lies beside the record")
+    return first or Check(name, Fate.FALSE, "there is none")
 
 
 def _proof(
@@ -277,8 +271,14 @@ def ask_ledgers(by: Verifiers, record: rules.Record) -> tuple[Check, ...]:
 
     One that may not be asked is *could not check*: the policy demands its word.
     """
-    asked = (_ask(ledger, record) for ledger in by.ledgers)
-    return (*asked, *(_unasked(name, record) for name in by.unasked))
+    asked = [_ask(ledger, record) for ledger in by.ledgers]
+    for name in by.unasked:
+        reason = (
+            f"whether the ledger {name} holds {record.predicate.commit}: offline it is not read, "
+            "which --no-ledgers does without"
+        )
+        asked.append(Check(f"ledger {name}", Fate.UNCHECKED, reason))
+    return tuple(asked)
 
 
 def entries_of(ledger: Ledger, commit_key: Digest) -> tuple[rules.LedgerEntry, ...]:
@@ -296,14 +296,6 @@ def entries_of(ledger: Ledger, commit_key: Digest) -> tuple[rules.LedgerEntry, .
         raise CouldNotCheck(
             f"the ledger {ledger.name} could not be asked: {type(error).__name__}: {error}"
         ) from error
-
-
-def _unasked(name: str, record: rules.Record) -> Check:
-    reason = (
-        f"whether the ledger {name} holds {record.predicate.commit}: offline it is not asked, "
-        "which --no-ledgers does without"
-    )
-    return Check(f"ledger {name}", Fate.UNCHECKED, reason)
 
 
 def _ask(ledger: Ledger, record: rules.Record) -> Check:

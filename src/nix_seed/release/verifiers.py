@@ -56,8 +56,8 @@ class RootPins:
         return self._directory / f"{name}.root"
 
 
-class LedgerReader(Protocol):
-    """A ledger of releases, by commit and by root.
+class Ledger(Protocol):
+    """A ledger of releases, by commit and by root. How it takes an entry is its own affair.
 
     ``CouldNotCheck``: it is out of reach. ``CheckedFalse``: it answered, and what it says is false
     or forbids what was asked.
@@ -78,17 +78,6 @@ class LedgerReader(Protocol):
 
     def entries(self, since: int | None = None) -> Iterator[LedgerEntry]:
         """Replay the ledger from its first entry, or from *since* (a block, or an index) on."""
-        ...
-
-
-class Ledger(LedgerReader, Protocol):
-    """One that takes an entry by itself. To that of the logs, promoters' signatures are entered."""
-
-    def publish(self, entry: LedgerEntry) -> LedgerEntry:
-        """Enter *entry* (its position is not read), or find it entered; return it as it lies there.
-
-        Raises ``CheckedFalse`` if the ledger holds another root, or another record, for the commit.
-        """
         ...
 
 

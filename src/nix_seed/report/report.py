@@ -14,7 +14,6 @@ from nix_seed.core.values import dataclass
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.intoto.statement import Commit
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.formats.oci.manifest import Manifest
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.inspect import InspectedImage, inspect
 from nix_seed.image.plan import compare_with_base, licences_of_flake, read_lock
@@ -105,7 +104,7 @@ def _image(
             if listed is None:
                 continue
             found = choose_system(place, listed, system)
-            manifest = Manifest.parse(found.body, f"{place}@{found.descriptor.digest}")
+            manifest = found.manifest(f"{place}@{found.descriptor.digest}")
         except errors.NixSeedError:
             continue
         return found.descriptor.digest, {each.digest: each.size for each in manifest.layers}

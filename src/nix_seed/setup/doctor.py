@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import field, replace
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.errors import Patience
 from nix_seed.registry.http import Transport
 from nix_seed.registry.open import Stores
+from nix_seed.registry.rules.http import date
 from nix_seed.release.load import load_policy
 from nix_seed.setup.rules import diagnosis
 from nix_seed.setup.rules.diagnosis import Diagnosis, Health
@@ -86,42 +86,47 @@ _Readings = list[diagnosis.Reading]
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
-    """The *policy* file, None where there is none, and *registries* that must be reached.
+class Setup:
+    """What is looked at: the machine's or another *nix*, places on disk, and what is reached.
 
-    *now* is this machine's time.
+    That are the logs of the *policy* file, None where there is none, and *registries*. *now* is
+    this machine's time, *machine* is where macOS has its files.
     """
 
+    nix: Nix
+    cache: Path
+    state: Path
     now: datetime
     stores: Stores = field(default_factory=partial(Stores, Keyring()))
     policy: Path | None = None
     registries: tuple[str, ...] = ()
+    machine: Machine = field(default_factory=Machine)
+    system: str = sys.platform
 
 
-def check_reach(reach: Reach) -> Iterator[Diagnosis]:
+def check_reach(setup: Setup) -> Iterator[Diagnosis]:
     """Check policy, logs, credentials, registries and, by whoever answered, the clock."""
     readings: _Readings = []
-    policy = None
-    if reach.policy is not None:
+    logs: tuple[PolicyLog, ...] = ()
+    if setup.policy is not None:
         try:
-            policy = load_policy(reach.policy, reach.now).policy
+            policy = load_policy(setup.policy, setup.now).policy
         except Exception as error:
-            yield diagnosis.diagnose_error("policy", reach.policy.name, error)
+            yield diagnosis.diagnose_error("policy", setup.policy.name, error)
         else:
-            yield from _policy(policy, reach.policy, reach.now)
-    for log in policy.logs if policy else ():
+            yield from _policy(policy, setup.policy, setup.now)
+            logs = policy.logs
+    for log in logs:
         tell(Stage("check", f"asking the log {log.id}"))
-        assert policy is not None
-        yield _log(log, policy, reach, readings)
-    yield from _credentials(reach)
-    for host in reach.registries:
+        yield _log(log, policy, setup, readings)
+    yield from _credentials(setup)
+    for host in setup.registries:
         tell(Stage("check", f"asking {host}"))
-        yield _registry(host, reach, readings)
+        yield _registry(host, setup, readings)
     clock = diagnosis.judge_clock(readings)
-    asked = [*reach.registries, *(log.url for log in (policy.logs if policy else ()) if log.url)]
     if clock is not None:
         yield clock
-    elif any("://" in each or each in reach.registries for each in asked):
+    elif setup.registries or any("://" in (log.url or "") for log in logs):
         said = "none of the servers above could be asked for its time"
         yield Diagnosis("clock", "skew", Health.UNCHECKED, said, "reach one of them, and try again")
 
@@ -136,15 +141,15 @@ def _policy(policy: Policy, path: Path, now: datetime) -> Iterator[Diagnosis]:
         yield Diagnosis("policy", "warning", Health.WARNING, warning, fix)
 
 
-def _log(log: PolicyLog, policy: Policy, reach: Reach, readings: _Readings) -> Diagnosis:
+def _log(log: PolicyLog, policy: Policy, setup: Setup, readings: _Readings) -> Diagnosis:
     if log.url is None:
         said = "the policy does not say where it is"
         return Diagnosis("logs", log.id, Health.WARNING, said, f"give {log.id} a url in the policy")
     trusted = next(each for each in log_trust(policy).logs if each.id == log.id)
-    place = log.url if "://" in log.url else str((reach.policy or Path()).parent / log.url)
+    place = log.url if "://" in log.url else str((setup.policy or Path()).parent / log.url)
     try:
         if "://" in place:
-            _read_clock(place, readings, reach)
+            _read_clock(place, readings, setup)
         signed = open_history(trusted, place, patience=_PATIENCE).checkpoint()
     except Exception as error:
         return diagnosis.diagnose_error("logs", log.id, error)
@@ -152,34 +157,32 @@ def _log(log: PolicyLog, policy: Policy, reach: Reach, readings: _Readings) -> D
     return Diagnosis("logs", log.id, Health.FINE, said)
 
 
-def _read_clock(url: str, readings: _Readings, reach: Reach) -> None:
+def _read_clock(url: str, readings: _Readings, setup: Setup) -> None:
     """Add the time at *url* to *readings*: the ``Date`` of any answer (RFC 9110, 6.6.1), if told.
 
     Half of the way there and back is taken for the way back.
     """
-    plain = frozenset(reach.registries) if reach.stores.plain_http else frozenset[str]()
-    transport = Transport(_PATIENCE, os.environ, plain=plain, ca_file=reach.stores.ca_file)
+    plain = frozenset(setup.registries) if setup.stores.plain_http else frozenset[str]()
+    transport = Transport(_PATIENCE, os.environ, plain=plain, ca_file=setup.stores.ca_file)
     before = datetime.now(UTC)
     answer = transport.send("HEAD", url, {})
     after = datetime.now(UTC)
-    date = answer.headers.get("Date")
     answer.close()
     with suppress(ValueError):
-        there = parsedate_to_datetime(date or "")
-        there = there if there.tzinfo is not None else there.replace(tzinfo=UTC)
+        there = date(answer.headers.get("Date", ""))
         middle = before + (after - before) / 2
-        readings.append(diagnosis.Reading(url.split("/")[2], middle, there))
+        readings.append((url.split("/")[2], middle - there))
 
 
-def _credentials(reach: Reach) -> Iterator[Diagnosis]:
+def _credentials(setup: Setup) -> Iterator[Diagnosis]:
     """Look for credentials where pushes would; what they are is never shown, but whose."""
-    keyring = reach.stores.credentials
+    keyring = setup.stores.credentials
     try:
         known = keyring.registries()
     except InputError as error:
         yield diagnosis.diagnose_error("credentials", "files", error)
         return
-    for host in dict.fromkeys([*known, *reach.registries]):
+    for host in dict.fromkeys([*known, *setup.registries]):
         registry, _, repository = host.partition("/")
         try:
             found = keyring.find(registry, repository)
@@ -191,16 +194,16 @@ def _credentials(reach: Reach) -> Iterator[Diagnosis]:
             continue
         said = "none: what is public can be pulled, and nothing pushed"
         yield Diagnosis("credentials", host, Health.WARNING, said, _LOGIN.format(host))
-    if not known and not reach.registries:
+    if not known and not setup.registries:
         said = "no registry has any: what is public can be pulled, and nothing pushed"
         yield Diagnosis("credentials", "any", Health.FINE, said)
 
 
-def _registry(host: str, reach: Reach, readings: _Readings) -> Diagnosis:
+def _registry(host: str, setup: Setup, readings: _Readings) -> Diagnosis:
     """Ask *host* for its API version, as every client begins (distribution-spec, end-1)."""
     try:
-        base = replace(reach.stores, patience=_PATIENCE).session(host).base()
-        _read_clock(f"{base}/v2/", readings, reach)
+        base = replace(setup.stores, patience=_PATIENCE).session(host).base()
+        _read_clock(f"{base}/v2/", readings, setup)
     except Exception as error:
         return diagnosis.diagnose_error("registries", host, error)
     return Diagnosis("registries", host, Health.FINE, f"{base} answers")
@@ -223,21 +226,6 @@ _BUILD_FIXES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What is looked at: the machine's or another *nix*, places on disk, and what to *reach*.
-
-    *machine* is where macOS has its files.
-    """
-
-    nix: Nix
-    cache: Path
-    state: Path
-    reach: Reach
-    machine: Machine = field(default_factory=Machine)
-    system: str = sys.platform
-
-
 def check_setup(setup: Setup) -> tuple[Diagnosis, ...]:
     """Check everything that needs no image."""
     found: list[Diagnosis] = []
@@ -251,7 +239,7 @@ def check_setup(setup: Setup) -> tuple[Diagnosis, ...]:
     ):
         tell(Stage("check", f"checking {area}"))
         found += _checked(area, name, check, setup)
-    return (*found, *check_reach(setup.reach))
+    return (*found, *check_reach(setup))
 
 
 def _checked(
@@ -416,6 +404,5 @@ def _disk(setup: Setup) -> Iterator[Diagnosis]:
                 file.write(b"nix-seed")
         except OSError as error:
             problem = error.strerror or str(error)
-        yield diagnosis.judge_room(
-            diagnosis.Room(name, str(place), shutil.disk_usage(nearest).free, problem, variable)
-        )
+        free = shutil.disk_usage(nearest).free
+        yield diagnosis.judge_room(name, str(place), free, problem, variable)

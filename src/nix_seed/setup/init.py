@@ -7,8 +7,7 @@ The CI configuration that ``nix-seed init`` writes; ``templates`` has its text.
 """
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import field, replace
 from datetime import datetime, timedelta
 from importlib.resources import files
@@ -43,23 +42,13 @@ GITLAB_TAGS: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-def render_github(*, ref: str, branch: str, systems: Sequence[str], directory: str = "") -> str:
-    """Return ``.github/workflows/seed.yml``: it calls the reusable workflow of nix-seed at *ref*.
+def render_ci(kind: init.ForgeKind, **values: Any) -> str:
+    """Return the CI configuration for a forge of *kind*.
 
-    *systems* are those of ``RUNNERS`` to serve, *directory* where in the repository the flake lies.
+    GitHub's calls the reusable workflow of nix-seed at *ref*; GitLab's does the same by the same
+    commands. *systems* are those of ``RUNNERS`` or ``GITLAB_TAGS`` to serve. *directory* is where
+    in the repository the flake lies, *branch* the one that publishes.
     """
-    return _render("github.yml", ref=ref, branch=branch, systems=systems, directory=directory)
-
-
-def render_gitlab(*, ref: str, systems: Sequence[str], directory: str = "") -> str:
-    """Return ``.gitlab-ci.yml``: what the GitHub workflow does, by the same commands.
-
-    *systems* are those of ``GITLAB_TAGS`` to serve.
-    """
-    return _render("gitlab.yml", ref=ref, systems=systems, directory=directory)
-
-
-def _render(name: str, **values: Any) -> str:
     from jinja2 import Environment, StrictUndefined
 
     # Its usual marks are GitHub's own.
@@ -77,12 +66,11 @@ def _render(name: str, **values: Any) -> str:
         "runner": RUNNERS.__getitem__,
         "tag": GITLAB_TAGS.__getitem__,
     }
-    text = (files("nix_seed.setup") / "templates" / name).read_text("utf-8")
+    text = (files("nix_seed.setup") / "templates" / f"{kind}.yml").read_text("utf-8")
     return made.from_string(text).render(ours=init.OURS, **values)
 
 
 _LARGEST = 1 << 20
-_EXPIRES = re.compile(r"^expires\s*=\s*(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)", re.MULTILINE)
 _FALLBACK = ("x86_64-linux", "aarch64-linux")
 
 
@@ -141,7 +129,10 @@ def plan_init(request: InitRequest, nix: Nix, now: datetime) -> InitPlan:
     tell(Stage("systems", "asking the flake for its systems"))
     runners = RUNNERS if kind == "github" else GITLAB_TAGS
     systems = _systems(request, nix, source, runners, notes)
-    wanted = dict(_ci(kind, repository, request.ref, systems))
+    where = ".github/workflows/seed.yml" if kind == "github" else ".gitlab-ci.yml"
+    prefix = repository.prefix.rstrip("/")
+    asked = {"ref": request.ref, "branch": repository.branch, "systems": systems}
+    wanted = {where: render_ci(kind, **asked, directory=prefix)}
     if request.policy and forge is not None:
         wanted |= _policy(repository, forge, request, systems, now, notes)
     changes = tuple(
@@ -222,19 +213,6 @@ def _systems(
     return served
 
 
-def _ci(
-    kind: init.ForgeKind, repository: WorkingTree, ref: str, systems: tuple[str, ...]
-) -> Iterator[tuple[str, str]]:
-    directory = repository.prefix.rstrip("/")
-    if kind == "github":
-        text = render_github(
-            ref=ref, branch=repository.branch, systems=systems, directory=directory
-        )
-        yield ".github/workflows/seed.yml", text
-        return
-    yield ".gitlab-ci.yml", render_gitlab(ref=ref, systems=systems, directory=directory)
-
-
 def _policy(
     repository: WorkingTree,
     forge: init.Forge,
@@ -248,11 +226,12 @@ def _policy(
     old, old_root = read_text(repository.root / path), read_text(repository.root / beside)
     root = _root(old_root) or public_root()
     workflow = init.workflow_of(forge, request.ref, repository.branch)
-    before = init.keep_before(_parsed(old, path, now), workflow)
+    known = _parsed(old, path, now)
+    before = init.keep_before(known, workflow)
     if before.workflow is not None and request.force:
-        known = before.workflow.subject.partition("@")[2]
+        ref = before.workflow.subject.partition("@")[2]
         notes.append(
-            f"trust.toml also trusts nix-seed at {known}, as before, for the seeds that there are: "
+            f"trust.toml also trusts nix-seed at {ref}, as before, for the seeds that there are: "
             f"take out {init.BEFORE} after the first release"
         )
     text = PolicyTemplate(
@@ -260,7 +239,8 @@ def _policy(
         source=forge.url,
         systems=systems,
         keys=(),
-        expires=_expires(old, now),
+        # Doing it again must change nothing.
+        expires=known.expires if known is not None else now + timedelta(days=365),
         workflows=[workflow],
         rekor_key=root.rekor_key,
         epoch=before.epoch,
@@ -287,19 +267,6 @@ def _root(text: str | None) -> PublicRoot | None:
         return PublicRoot.of(json.loads(text), text)
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _expires(old: str | None, now: datetime) -> datetime:
-    """Keep the date of a policy that is there: doing it again must change nothing."""
-    found = _EXPIRES.search(old or "")
-    if found is not None:
-        try:
-            kept = datetime.fromisoformat(found[1].replace("Z", "+00:00"))
-        except ValueError:
-            kept = now
-        if kept > now:
-            return kept
-    return now + timedelta(days=365)
 
 
 def flake_lines(ref: str) -> tuple[tuple[str, tuple[str, ...]], ...]:

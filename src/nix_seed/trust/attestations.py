@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, replace
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -252,7 +253,7 @@ def _cosign_layers(store: ImageStore, tag: str) -> tuple[Descriptor, ...]:
     fetched = store.get_manifest(tag)
     if fetched is None:
         return ()
-    layers = Manifest.parse(fetched.body, f"{store}:{tag}").layers
+    layers = fetched.manifest(f"{store}:{tag}").layers
     if len(layers) > _MOST_LAYERS:
         raise CheckedFalse(f"{store}:{tag} has {len(layers)} layers; {_MOST_LAYERS} are the most")
     return tuple(layer for layer in layers if layer.media_type == intoto.ENVELOPE_LAYER)
@@ -375,17 +376,17 @@ def detail_dissents(
 
 
 def _detail(stores: Sequence[ImageStore], ours: Spec | str, dissent: Dissent) -> DissentDetail:
-    who, said = dissent.builder.id, dissent.claim.predicate
+    said = dissent.claim.predicate
+    detail = partial(DissentDetail, dissent.builder.id, said.image_digest)
     if isinstance(ours, str):
-        return DissentDetail(who, said.image_digest, None, ours)
+        return detail(None, ours)
     # A dissenter's spec that is far larger than ours is there to exhaust whoever reads it.
     theirs = _spec(stores, said.image_digest, max(_LEAST, _IN_PROPORTION * len(ours.dump())))
     if isinstance(theirs, str):
-        return DissentDetail(who, said.image_digest, None, theirs)
+        return detail(None, theirs)
     if theirs.nar_hash != said.nar_hash:
-        reason = f"its image has narHash {theirs.nar_hash}, and it said {said.nar_hash}"
-        return DissentDetail(who, said.image_digest, None, reason)
-    return DissentDetail(who, said.image_digest, compare_specs(ours, theirs))
+        return detail(None, f"its image has narHash {theirs.nar_hash}, and it said {said.nar_hash}")
+    return detail(compare_specs(ours, theirs))
 
 
 def _spec(stores: Sequence[ImageStore], digest: Digest, largest: int | None = None) -> Spec | str:

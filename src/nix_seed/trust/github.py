@@ -12,7 +12,7 @@ from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.safe_text import safe_line
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.bundle import Bundle, Certificate
-from nix_seed.registry.errors import Denied, Patience, Unreachable, retryable
+from nix_seed.registry.errors import Denied, Patience, Unreachable, asked_to_wait, retryable
 from nix_seed.registry.http import Answer, Transport
 
 _WORDS = 300  # characters of an answer that are shown
@@ -58,7 +58,7 @@ class GitHubStore:
             # To whom it does not let in it says that there is no such thing.
             raise Denied(said, hint="give the job `permissions: attestations: write`")
         if retryable(answer.status):
-            raise Unreachable(said, retry_after=answer.headers.get("Retry-After"))
+            raise Unreachable(said, retry_after=asked_to_wait(answer.headers))
         raise CouldNotCheck(said, hint="the attestation lies beside the image all the same")
 
     def _said(self, answer: Answer) -> str:

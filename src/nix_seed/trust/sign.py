@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.events import Stage, tell
-from nix_seed.core.files import explained, write_new
+from nix_seed.core.files import read_given, write_new
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.bundle import Bundle, Certificate, PublicKeyHint
 from nix_seed.formats.intoto.statement import Envelope, Signature, pae
@@ -118,7 +118,12 @@ class KeySigner:
         try:
             key = serialization.load_pem_private_key(text, secret)
         except TypeError as error:
-            raise _passphrase_error(label, given=secret is not None) from error
+            if secret is not None:
+                raise InputError(f"{label} has no passphrase, but one was given") from error
+            raise InputError(
+                f"{label} has a passphrase",
+                hint="put it into the environment variable NIX_SEED_KEY_PASSPHRASE",
+            ) from error
         except (ValueError, UnsupportedAlgorithm) as error:
             if secret is not None and b"ENCRYPTED" in text:
                 raise InputError(f"the passphrase of {label} is wrong") from error
@@ -169,11 +174,7 @@ def read_key_file(path: Path) -> bytes:
         raise InputError(
             f"there is no key {path}", hint="make one with 'nix-seed key generate FILE'"
         )
-    with explained(f"reading the key {path}"), path.open("rb") as file:
-        text = file.read(_LARGEST_FILE + 1)
-    if len(text) > _LARGEST_FILE:
-        raise InputError(f"{path} is too large to be a key")
-    return text
+    return read_given(path, _LARGEST_FILE)
 
 
 def write_key_pair(signer: KeySigner, path: Path, passphrase: str | None = None) -> Path:
@@ -191,15 +192,6 @@ def write_key_pair(signer: KeySigner, path: Path, passphrase: str | None = None)
     write_new(path, signer.pem(passphrase), 0o600)
     write_new(public, signer.public_key.pem, 0o644)
     return public
-
-
-def _passphrase_error(label: str, *, given: bool) -> InputError:
-    if given:
-        return InputError(f"{label} has no passphrase, but one was given")
-    return InputError(
-        f"{label} has a passphrase",
-        hint="put it into the environment variable NIX_SEED_KEY_PASSPHRASE",
-    )
 
 
 def open_logs(policy: Policy, beside: Path, *, spare: bool = False) -> Sequence[Log]:

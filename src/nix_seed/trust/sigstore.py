@@ -287,7 +287,7 @@ class KeylessSigner:
                     hint="run in a CI job that may ask for an identity token, or sign with a key: "
                     "--key FILE",
                 )
-            with _explained("reading the identity token"):
+            with _explained("reading the identity token", _CLOCK):
                 from sigstore.oidc import IdentityToken
 
                 self._identity = IdentityToken(raw)
@@ -306,8 +306,12 @@ class KeylessSigner:
             ) from error
 
 
+_REACH = "is the Sigstore instance in reach? With a key (--key FILE) none is needed"
+_CLOCK = "is this machine's clock right? A token lasts for minutes; nix-seed doctor compares clocks"
+
+
 @contextmanager
-def _explained(doing: str) -> Iterator[None]:
+def _explained(doing: str, hint: str = _REACH) -> Iterator[None]:
     """Map whatever the library and its HTTP client raise."""
     try:
         yield
@@ -317,8 +321,7 @@ def _explained(doing: str) -> Iterator[None]:
         # What a server answered, which the library's own errors drop, else the error's words.
         response = getattr(error.__cause__, "response", None)
         said = "" if response is None else str(response.text)[:500].strip()
+        words = ": ".join(filter(None, (str(error), str(error.__cause__ or ""))))
         raise CouldNotCheck(
-            f"{doing} failed: {type(error).__name__}",
-            hint="is the Sigstore instance in reach? With a key (--key FILE) none is needed",
-            detail=said or str(error) or str(error.__cause__ or "") or None,
+            f"{doing} failed: {type(error).__name__}", hint=hint, detail=said or words or None
         ) from error

@@ -8,6 +8,7 @@ says nothing of that: a log can prove one thing to one reader, and the contrary 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, NixSeedError
@@ -54,12 +55,6 @@ def doubt_logs(findings: Collection[Finding], watch: LogWatch | None) -> LogDoub
     return LogDoubts(find_split_views(findings), {} if watch is None else watch.judge(findings))
 
 
-@dataclass(frozen=True, slots=True)
-class _Watched:
-    log: TrustedLog
-    place: str | None
-
-
 class LogWatch:
     """The logs that are watched, by id, and what was seen of each in *state*.
 
@@ -74,8 +69,8 @@ class LogWatch:
         historian: Callable[[TrustedLog, str], Historian] | None = None,
     ) -> None:
         self._state = state
-        self._historian = historian or _patient
-        self._logs = {log.id: _Watched(log, place) for log, place in logs}
+        self._historian = historian or partial(open_history, patience=_PATIENCE)
+        self._logs = {log.id: (log, place) for log, place in logs}
         self._newest: dict[str, tuple[Historian, SignedCheckpoint]] = {}
         self._troubles: dict[str, Trouble] = {}
         self._known: set[tuple[str, int, bytes]] = set()
@@ -92,25 +87,26 @@ class LogWatch:
                 brought.setdefault(log, {})[signed.head.size, signed.head.root] = signed
         for log, each in brought.items():
             if log in self._logs and log not in self._troubles:
-                self._judge_one(self._logs[log], [each[key] for key in sorted(each)])
+                self._judge_one(*self._logs[log], [each[key] for key in sorted(each)])
         return {log: self._troubles[log] for log in brought if log in self._troubles}
 
     def refresh(self) -> None:
         """Ask each log anew: what was just appended is beyond the checkpoint it gave before."""
         self._newest.clear()
 
-    def _judge_one(self, watched: _Watched, brought: list[SignedCheckpoint]) -> None:
-        log = watched.log
+    def _judge_one(
+        self, log: TrustedLog, place: str | None, brought: list[SignedCheckpoint]
+    ) -> None:
         try:
             self._seen(log)
-            if watched.place is None:
+            if place is None:
                 # Compare what needs no proof: two trees of one size.
                 seen = self._seen(log) or brought[-1]
                 for signed in brought:
                     if signed.head.size == seen.head.size:
                         self._state.advance(log, signed, _no_proof, newest=False)
             else:
-                self._ask(log, watched.place, brought)
+                self._ask(log, place, brought)
         except CheckedFalse as error:
             self._troubles[log.id] = Trouble.of(error)
         except Exception as error:
@@ -152,10 +148,6 @@ class LogWatch:
             newest, _ = self._state.ask(log, historian)
             self._newest[log.id] = historian, newest
         return self._newest[log.id]
-
-
-def _patient(log: TrustedLog, place: str) -> Historian:
-    return open_history(log, place, patience=_PATIENCE)
 
 
 def _no_proof(old: int, new: int) -> Proof:

@@ -12,7 +12,6 @@ is the NAR hash of each path, against a spec whose own narHash the verified mani
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import os
 import threading
@@ -29,15 +28,13 @@ from nix_seed.formats.zstd import FOOTER_SIZE, SeekTable
 from nix_seed.image.read.stream import BlobReader, Spent, TarPieces, layer_limit
 from nix_seed.image.read.tar import Entry, EntryKind, read_entries
 from nix_seed.image.rules.frames import Span, locate_paths, spans_of
+from nix_seed.use.mount import linux
 from nix_seed.use.store import StorePathWriter, check_path
 
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
 
 _BATCH = 64
-# From glibc's malloc.h; elsewhere they are not known, and do nothing.
-_ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1
-_KEEP = 256 << 20
 
 
 @dataclass(slots=True)
@@ -61,7 +58,9 @@ def _begin(worker: _Worker, parent: tuple[int, int]) -> None:
     _worker = worker
     os.umask(0)
     gc.disable()  # entries make no cycles, and the process is as short-lived as its layers
-    _keep_memory()
+    # Else glibc gives the memory of each written frame back to the kernel, and zeroing fresh pages
+    # costs as much as decoding.
+    linux.keep_memory(mmap_from=32 << 20, trim_from=256 << 20)
     reads, writes = parent
     os.close(writes)
 
@@ -70,21 +69,6 @@ def _begin(worker: _Worker, parent: tuple[int, int]) -> None:
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def _keep_memory() -> None:
-    """Let glibc use the memory of a written frame for the next one.
-
-    It would give each back to the kernel, and zeroing fresh pages costs as much as decoding.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        for option, value in (
-            (_ARENA_MAX, 1),
-            (_MMAP_THRESHOLD, 32 << 20),
-            (_TRIM_THRESHOLD, _KEEP),
-        ):
-            mallopt(option, value)
 
 
 def _layer(task: LayerTask) -> Spent:
@@ -106,7 +90,8 @@ class Workers:
 
     def layers(self, tasks: Sequence[LayerTask]) -> Iterator[tuple[LayerTask, Spent]]:
         """Hydrate *tasks*, the largest first; yield each when done. The first error ends all."""
-        ordered = sorted(tasks, key=lambda task: (-_weight(task), task.what))
+        weights = {task.what: sum(task.paths[p].nar_size for p in task.wanted) for task in tasks}
+        ordered = sorted(tasks, key=lambda task: (-weights[task.what], task.what))
         if self._pool is None:
             yield from ((task, self._worker.layer(task)) for task in ordered)
             return
@@ -166,10 +151,6 @@ def _end(pool: ProcessPoolExecutor) -> None:
     for process in processes:
         # A pool that was shut down once waits for none: one that still dies may write meanwhile.
         process.join()
-
-
-def _weight(task: LayerTask) -> int:
-    return sum(task.paths[path].nar_size for path in task.wanted)
 
 
 _STORE = b"nix/store/"

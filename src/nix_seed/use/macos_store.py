@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.values import dataclass
@@ -23,7 +22,7 @@ _MOUNT_OPTIONS = "rw,noauto,nobrowse,noatime,owners"
 _DISK = re.compile(r"(disk[0-9]+)(?:s[0-9]+)*\Z")
 
 
-class Commands(Protocol):
+class System:
     """The programs of macOS, by absolute names or PATH."""
 
     def run(self, argv: Sequence[str], *, any_code: bool = False) -> bytes:
@@ -31,14 +30,6 @@ class Commands(Protocol):
 
         With *any_code* its exit code says nothing, and is not looked at.
         """
-        ...
-
-
-class System:
-    """Runs them for real."""
-
-    def run(self, argv: Sequence[str], *, any_code: bool = False) -> bytes:
-        """See ``Commands``."""
         try:
             done = subprocess.run(argv, capture_output=True, check=False, stdin=subprocess.DEVNULL)
         except OSError as error:
@@ -81,7 +72,7 @@ def ensure_store(root: Path) -> None:
         create_store(System(), Machine(user=os.geteuid()))
 
 
-def create_store(commands: Commands, machine: Machine) -> None:
+def create_store(commands: System, machine: Machine) -> None:
     """Have a volume mounted at ``/nix``; done already, nothing changes.
 
     Raises ``InputError`` where the user is not root, ``CouldNotCheck`` where a step fails.
@@ -113,13 +104,13 @@ def create_store(commands: Commands, machine: Machine) -> None:
     commands.run(["diskutil", "enableOwnership", "/nix"])
 
 
-def _mounted(commands: Commands) -> bool:
+def _mounted(commands: System) -> bool:
     # The device of a directory is that of what is mounted on it.
     root, nix = (commands.run(["stat", "-f", "%d", path]).strip() for path in ("/", "/nix"))
     return root != nix
 
 
-def _container(commands: Commands) -> str:
+def _container(commands: System) -> str:
     """Return the APFS container of ``/``: ``disk3`` for ``disk3s1s1``, its sealed snapshot."""
     device = commands.run(["stat", "-f", "%Sd", "/"]).decode("utf-8", "replace").strip()
     match = _DISK.match(device)
@@ -131,7 +122,7 @@ def _container(commands: Commands) -> str:
     return match[1]
 
 
-def _find_volume(commands: Commands, disk: str) -> str | None:
+def _find_volume(commands: System, disk: str) -> str | None:
     """Return the UUID of the volume an earlier run made."""
     try:
         value = plistlib.loads(commands.run(["diskutil", "apfs", "list", "-plist", disk]))
@@ -145,7 +136,7 @@ def _find_volume(commands: Commands, disk: str) -> str | None:
     return None
 
 
-def _add_volume(commands: Commands, disk: str) -> str:
+def _add_volume(commands: System, disk: str) -> str:
     # Case-sensitive: Nix's case hack is then not needed for what other machines made.
     commands.run(
         ["diskutil", "apfs", "addVolume", disk, "Case-sensitive APFS", _VOLUME, "-nomount"]

@@ -50,8 +50,25 @@ store() {{
 }}
 store > $x/before
 date +%s.%N > $x/begin
-"$@"
-code=$?
+# The shell's own words on a command that it cannot run would name a line of this script.
+problem= code=126
+case $1 in
+*/*)
+  if test ! -e "$1"; then problem='no such file' code=127
+  elif test -d "$1"; then problem='that is a directory'
+  elif test ! -x "$1"; then problem='that file is not executable'
+  fi ;;
+*)
+  if ! (unset -f store batched; command -v -- "$1") > /dev/null; then
+    problem="no such command in the seed; mkSeed's contents.toolchain adds one" code=127
+  fi ;;
+esac
+if test -z "$problem"; then
+  (unset -f store batched; "$@")
+  code=$?
+else
+  printf 'nix-seed: %s: %s\n' "$1" "$problem" >&2
+fi
 date +%s.%N > $x/end
 printf '%s' $code > $x/code
 # A builder's log is made when it starts, and closed when it ends.

@@ -41,7 +41,7 @@ def find_tree(source: Path, known_root: Path | None = None) -> Tree:
         return _tree(known_root.resolve(), path)
     if not path.is_dir():
         raise InputError(
-            f"{source} is not a directory", hint="name the project's directory with --src"
+            f"{source} is not a directory", hint="name the project's directory with --flake"
         )
     for root in (path, *path.parents):
         if (root / ".git").exists():

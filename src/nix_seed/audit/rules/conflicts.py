@@ -29,7 +29,11 @@ def find_conflicts(records: Iterable[LedgerRecord]) -> Iterator[AuditFinding]:
     all the same: the promoter who signed it has signed what is not so.
     """
     for commit, ours in by_commit(records).items():
-        standing, rest = _split(ours)
+        standing: dict[_Promoted, list[LedgerRecord]] = {}
+        rest: dict[_Promoted, list[LedgerRecord]] = {}
+        for each in sorted(ours, key=lambda each: not each.stands):
+            if each.stands or each.promoted not in standing:
+                (standing if each.stands else rest).setdefault(each.promoted, []).append(each)
         if len(standing) > 1:
             yield _conflict(commit, standing)
         yield from _other_outputs(commit, [each for same in standing.values() for each in same])
@@ -40,7 +44,12 @@ def find_conflicts(records: Iterable[LedgerRecord]) -> Iterator[AuditFinding]:
                 yield from (_pending(each) for each in others)
         for same in standing.values():
             if len(same) > 1:
-                yield _twice(commit, same)
+                reason = (
+                    f"{commit} has {len(same)} records, all of one root: promoters wrote them at "
+                    "once"
+                )
+                evidence = tuple(f"record {each.digest}" for each in same)
+                yield AuditFinding(Kind.PENDING, Severity.NOTICE, str(commit), reason, evidence)
 
 
 def find_changed_roots(
@@ -90,21 +99,6 @@ def find_ledger_conflicts(
         if record.stands and record.commit.key not in entered:
             reason = f"the ledger {name} does not hold the release of {record.commit}"
             yield record.finding(Kind.LEDGER, Severity.WARNING, reason)
-
-
-def _split(
-    records: Sequence[LedgerRecord],
-) -> tuple[dict[_Promoted, list[LedgerRecord]], dict[_Promoted, list[LedgerRecord]]]:
-    """Return those that stand and, by other things said, those that do not."""
-    standing: dict[_Promoted, list[LedgerRecord]] = {}
-    for each in records:
-        if each.stands:
-            standing.setdefault(each.promoted, []).append(each)
-    rest: dict[_Promoted, list[LedgerRecord]] = {}
-    for each in records:
-        if not each.stands and each.promoted not in standing:
-            rest.setdefault(each.promoted, []).append(each)
-    return standing, rest
 
 
 def _other_outputs(commit: Commit, standing: Iterable[LedgerRecord]) -> Iterator[AuditFinding]:
@@ -162,12 +156,6 @@ def _pending(record: LedgerRecord) -> AuditFinding:
     return record.finding(Kind.PENDING, Severity.NOTICE, reason)
 
 
-def _twice(commit: Commit, records: Sequence[LedgerRecord]) -> AuditFinding:
-    reason = f"{commit} has {len(records)} records, all of one root: promoters wrote them at once"
-    evidence = tuple(f"record {each.digest}" for each in records)
-    return AuditFinding(Kind.PENDING, Severity.NOTICE, str(commit), reason, evidence)
-
-
 _LATEST = "latest"
 _ALWAYS = frozenset({_LATEST})
 
@@ -205,15 +193,23 @@ def find_moved_tags(
     for each in tags:
         if is_commit(each.tag):
             wanted = commits.get(each.tag, set())
+            why = f"and no record promotes {Commit(each.tag)}"
+            if wanted:
+                why = f"and promoted was {', '.join(sorted(map(str, wanted)))}"
             if each.digest not in wanted:
-                yield _moved(each, _wanted(each.tag, wanted))
+                yield _moved(each, why)
         elif (each.is_index or each.tag in _ALWAYS) and each.digest not in promoted:
             yield _moved(each, "which no record promotes")
     named = {(each.copy, each.tag) for each in tags} | set(unread)
     for copy in sorted({each.copy for each in tags}):
         for record in records:
             if record.stands and copy in record.copies and (copy, str(record.commit)) not in named:
-                yield _untagged(copy, record)
+                reason = (
+                    f"{record.commit} is promoted, and {copy} has no tag for it: promote it once "
+                    "more, which goes on from there"
+                )
+                where = f"{copy}:{record.commit}"
+                yield AuditFinding(Kind.TAG, Severity.WARNING, where, reason, record.shown)
 
 
 def find_moved_images(
@@ -289,52 +285,31 @@ def find_differing_copies(
         has = [each for each in records if name in each.copies]
         digests = {each.digest for each in lacking}
         behind = not any(digests & set(each.previous) for each in has)
-        own = [each for each in has if each.copies != frozenset(names)]
-        yield _lacking(name, lacking, behind=behind and not own)
+        shown = shortened([str(each.commit) for each in lacking], 5)
+        evidence = tuple(line for each in lacking[:5] for line in each.shown)
+        if behind and all(each.copies == frozenset(names) for each in has):
+            reason = f"{name} is behind: it lacks the records of {shown}"
+            yield AuditFinding(Kind.COPIES, Severity.WARNING, name, reason, evidence)
+        else:
+            reason = f"{name} shows another ledger than the other copies: it lacks {shown}"
+            yield AuditFinding(Kind.EQUIVOCATION, Severity.ALARM, name, reason, evidence)
     by_tag: dict[str, dict[str, Digest]] = {}
     for each in tags:
         by_tag.setdefault(each.tag, {})[each.copy] = each.digest
     for tag, found in by_tag.items():
         if len(set(found.values())) > 1:
-            yield _differing(tag, found)
-
-
-def _wanted(tag: str, wanted: set[Digest]) -> str:
-    if not wanted:
-        return f"and no record promotes {Commit(tag)}"
-    return f"and promoted was {', '.join(sorted(str(each) for each in wanted))}"
+            said = sorted(found.items())
+            reason = "; ".join(f"{copy} says {digest}" for copy, digest in said)
+            evidence = tuple(f"{copy}:{tag} is {digest}" for copy, digest in said)
+            severity = Severity.ALARM if is_commit(tag) else Severity.WARNING
+            reason = f"the tag {tag} names different things: {reason}"
+            yield AuditFinding(Kind.COPIES, severity, tag, reason, evidence)
 
 
 def _moved(found: TagNames, why: str, severity: Severity = Severity.ALARM) -> AuditFinding:
     reason = f"the tag {found.tag} of {found.copy} names {found.digest}, {why}"
     evidence = (f"{found.copy}:{found.tag} is {found.digest}",)
     return AuditFinding(Kind.TAG, severity, f"{found.copy}:{found.tag}", reason, evidence)
-
-
-def _untagged(copy: str, record: LedgerRecord) -> AuditFinding:
-    reason = (
-        f"{record.commit} is promoted, and {copy} has no tag for it: promote it once more, which "
-        "goes on from there"
-    )
-    return AuditFinding(Kind.TAG, Severity.WARNING, f"{copy}:{record.commit}", reason, record.shown)
-
-
-def _lacking(name: str, lacking: Sequence[LedgerRecord], *, behind: bool) -> AuditFinding:
-    shown = shortened([str(each.commit) for each in lacking], 5)
-    evidence = tuple(line for each in lacking[:5] for line in each.shown)
-    if behind:
-        reason = f"{name} is behind: it lacks the records of {shown}"
-        return AuditFinding(Kind.COPIES, Severity.WARNING, name, reason, evidence)
-    reason = f"{name} shows another ledger than the other copies: it lacks {shown}"
-    return AuditFinding(Kind.EQUIVOCATION, Severity.ALARM, name, reason, evidence)
-
-
-def _differing(tag: str, found: Mapping[str, Digest]) -> AuditFinding:
-    said = "; ".join(f"{copy} says {digest}" for copy, digest in sorted(found.items()))
-    severity = Severity.ALARM if is_commit(tag) else Severity.WARNING
-    evidence = tuple(f"{copy}:{tag} is {digest}" for copy, digest in sorted(found.items()))
-    reason = f"the tag {tag} names different things: {said}"
-    return AuditFinding(Kind.COPIES, severity, tag, reason, evidence)
 
 
 def heads_of(records: Sequence[LedgerRecord]) -> tuple[Digest, ...]:

@@ -108,9 +108,9 @@ def push(options: dict[str, Any]) -> pushes.Pushed | None:
         if fetched is None:
             pushed, proof = _build_and_push(options, nix, evaluated, repository, target)
     if fetched is not None:
-        print_there(fetched, evaluated, target)
+        _tell_there(fetched, evaluated, target)
         return None
-    (pushed_json if manner().json else print_pushed)(pushed, proof)
+    _tell(pushed.built, pushed.reference, proof, pushed)
     return pushed
 
 
@@ -155,54 +155,56 @@ def _prove_first(
     return proof
 
 
-def build_json(
-    built: builds.Built, reference: str, proof: proofs.Proof | None, **more: Any
+def _tell(
+    built: builds.Built,
+    reference: str,
+    proof: proofs.Proof | None,
+    pushed: pushes.Pushed | None = None,
+    *,
+    cached: bool = False,
 ) -> None:
-    """Print the image as one JSON object (sizes in bytes), with *more* members."""
-    spec = members(built.plan.spec, "nar_hash", "kind", "name", "system")
-    value = (
-        members(built, "digest", inputKey="plan.input_key")
-        | spec
-        | {
+    """Print the image: a table of tiers, what names it, and what to do with it; or one JSON object.
+
+    *pushed* is what became of it in a registry. *cached*: it lies in the cache, where ``nix-seed
+    run`` looks for it by itself.
+    """
+    spec = built.plan.spec
+    if manner().json:
+        value = members(built, "digest", inputKey="plan.input_key")
+        value |= members(spec, "nar_hash", "kind", "name", "system") | {
             "built": True,
             "reference": reference,
             "size": sum(layer.layer.descriptor.size for layer in built.layers),
             "layers": [_layer_json(layer) for layer in built.layers],
-            "unknownLicences": [str(each.path) for each in built.plan.spec.unknown],
+            "unknownLicences": [str(each.path) for each in spec.unknown],
         }
-    )
-    if proof is not None:
-        value["proof"] = proof.to_json()
-    say(value | more, indent=2)
+        value |= {} if proof is None else {"proof": proof.to_json()}
+        say(value | ({} if pushed is None else members(pushed, "tags", "sent")), indent=2)
+        return
+    tiers = groupby(built.layers, key=lambda layer: layer.tier)
+    rows = [[tier, *_cells(list(layers))] for tier, layers in tiers]
+    titles = ["tier", "layers", "paths", "unpacked", "compressed", "reused"]
+    say_table(titles, [*rows, ["together", *_cells(built.layers)]], right=range(1, 6))
+    lines = [
+        "",
+        f"image      {reference}",
+        f"digest     {built.digest}",
+        f"narHash    {spec.nar_hash}",
+        f"input key  {built.plan.input_key}",
+    ]
+    if pushed is not None:
+        lines += [f"tag        {tag}" for tag in pushed.tags]
+        lines.append(f"sent       {human_size(pushed.sent)}")
+    say_lines([*lines, *_proof_lines(proof), *_licence_lines(spec)])
+    if pushed is None and reference.startswith("oci:"):
+        named = "" if cached else f"--image {reference} "
+        build, start = f"nix-seed run {named}-- nix build", f"podman run --rm {reference}"
+        say(f"\nbuild in it:\n  {build}" if spec.kind == "seed" else f"\nstart it:\n  {start}")
 
 
 def _layer_json(layer: builds.BuiltLayer) -> dict[str, Any]:
     blob = {"digest": "layer.descriptor.digest", "size": "layer.descriptor.size"}
     return members(layer, "tier", "paths", "reused", diffId="layer.diff_id", **blob)
-
-
-def print_build(
-    built: builds.Built, reference: str, proof: proofs.Proof | None, *, cached: bool
-) -> None:
-    """Print the image: a table of tiers, what names it, and what to do with it.
-
-    *cached*: it lies in the cache, where ``nix-seed run`` looks for it by itself.
-    """
-    spec = built.plan.spec
-    _print_tiers(built)
-    say_lines(["", *_names(built, reference), *_proof_lines(proof), *_licence_lines(spec)])
-    if spec.kind == "seed" and reference.startswith("oci:"):
-        named = "" if cached else f"--image {reference} "
-        say(f"\nbuild in it:\n  nix-seed run {named}-- nix build")
-    elif reference.startswith("oci:"):
-        say(f"\nstart it:\n  podman run --rm {reference}")
-
-
-def _print_tiers(built: builds.Built) -> None:
-    tiers = groupby(built.layers, key=lambda layer: layer.tier)
-    rows = [[tier, *_cells(list(layers))] for tier, layers in tiers]
-    titles = ["tier", "layers", "paths", "unpacked", "compressed", "reused"]
-    say_table(titles, [*rows, ["together", *_cells(built.layers)]], right=range(1, 6))
 
 
 def _licence_lines(spec: specs.Spec) -> Iterator[str]:
@@ -212,15 +214,6 @@ def _licence_lines(spec: specs.Spec) -> Iterator[str]:
     names = shortened([each.path.name for each in spec.unknown], 3)
     yield f"licences   of {plural(len(spec.unknown), 'store path')} not known: {names}"
     yield "           it is not pushed to a public registry; nix-seed licences says more"
-
-
-def _names(built: builds.Built, reference: str) -> list[str]:
-    return [
-        f"image      {reference}",
-        f"digest     {built.digest}",
-        f"narHash    {built.plan.spec.nar_hash}",
-        f"input key  {built.plan.input_key}",
-    ]
 
 
 def _cells(layers: Iterable[builds.BuiltLayer]) -> list[str]:
@@ -247,26 +240,7 @@ def _proof_lines(proof: proofs.Proof | None) -> Iterable[str]:
     yield proof.remedy
 
 
-def pushed_json(pushed: pushes.Pushed, proof: proofs.Proof | None) -> None:
-    """Print an image in a registry as one JSON object."""
-    build_json(pushed.built, pushed.reference, proof, tags=list(pushed.tags), sent=pushed.sent)
-
-
-def print_pushed(pushed: pushes.Pushed, proof: proofs.Proof | None) -> None:
-    """Print an image in a registry: its tiers, names and tags, and what had to be sent."""
-    _print_tiers(pushed.built)
-    lines = [
-        "",
-        *_names(pushed.built, pushed.reference),
-        *(f"tag        {tag}" for tag in pushed.tags),
-        f"sent       {human_size(pushed.sent)}",
-        *_proof_lines(proof),
-        *_licence_lines(pushed.built.plan.spec),
-    ]
-    say_lines(lines)
-
-
-def print_there(fetched: store.Fetched, evaluated: requests.Evaluated, target: Reference) -> None:
+def _tell_there(fetched: store.Fetched, evaluated: requests.Evaluated, target: Reference) -> None:
     """Say that the registry has the image of this recipe already: nothing was built."""
     digest = fetched.descriptor.digest
     reference = str(target.at(digest))
@@ -277,7 +251,7 @@ def print_there(fetched: store.Fetched, evaluated: requests.Evaluated, target: R
         f"digest     {digest}",
         f"input key  {evaluated.input_key}",
     ]
-    manifest = manifests.Manifest.parse(fetched.body, reference)
+    manifest = fetched.manifest(reference)
     value = {
         "built": False,
         "digest": str(digest),
@@ -342,10 +316,7 @@ def command(**options: Any) -> pushes.Pushed | None:
         built = how.assemble(plan)
         reference = builds.store_image(built, how.cache, destination)
         proof = prove(nix, built, destination, options["prove"])
-    if manner().json:
-        build_json(built, reference, proof)
-    else:
-        print_build(built, reference, proof, cached=options["output"] is None)
+    _tell(built, reference, proof, cached=options["output"] is None)
     if proof is not None and not proof.complete:
         exit_with(1)
     return None

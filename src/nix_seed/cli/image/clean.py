@@ -31,6 +31,7 @@ _DAY = 24 * 3600
     default=20,
 )
 @option("--images", "Remove the images built without -o as well.")
+@option("--dry-run", "Remove nothing: only say what would go.")
 @json_option
 def command(**options: Any) -> None:
     """Clear away layers, unpacked images and, with --images, images in the cache.
@@ -42,11 +43,16 @@ def command(**options: Any) -> None:
     from nix_seed.use.engines.mounted import clear_mounted
 
     cache = cache_directory()
-    freed = LayerCache(cache).prune(options["layers"] * 10**9)
+    dry = options["dry_run"]
+    freed = LayerCache(cache).prune(options["layers"] * 10**9, dry=dry)
     before = time.time() - options["days"] * _DAY
-    roots = (*clear_unpacked(cache / "roots", before), *clear_mounted(cache, before))
+    roots = clear_unpacked(cache / "roots", before, dry=dry)
+    roots += clear_mounted(cache, before, dry=dry)
+    gone = [f"{human_size(freed)} of layers", plural(len(roots), "unpacked image")]
     if options["images"]:
-        clear(cache / "images")
+        gone.append(f"{human_size(_size(cache / 'images'))} of images")
+        if not dry:
+            clear(cache / "images")
     kept = {name: sum(_size(cache / each) for each in places) for name, places in _PLACES.items()}
     reasons = {
         "layers": f"up to {options['layers']} GB, those used last (--layers)",
@@ -54,12 +60,14 @@ def command(**options: Any) -> None:
         "images": "images built without -o (--images removes them)",
     }
     lines = (
-        f"{human_size(freed)} of layers, {plural(len(roots), 'unpacked image')} cleared",
-        f"what stays in {cache}:",
+        f"{', '.join(gone)} {'would be cleared' if dry else 'cleared'}",
+        f"what {'is' if dry else 'stays'} in {cache}:",
         *(f"  {human_size(size):>10}  {name:8}  {reasons[name]}" for name, size in kept.items()),
         "images written with -o, and what logs showed (~/.local/state/nix-seed), are not touched",
     )
     value = {"cache": str(cache), "freed": freed, "unpacked": len(roots), "kept": kept}
+    if dry:
+        value["dryRun"] = True
     answer(value, lines)
 
 

@@ -45,7 +45,7 @@ def _serve(directory: Path, origin: str | None, host: str, port: int, quiet: boo
     directory. DIRECTORY/public may as well be served by any web server, for reading.
     """
     log = embedded.EmbeddedLog.create(directory, origin)
-    server = servers.LogServer(log, host, port, _ignore if quiet else _report)
+    server = servers.LogServer(log, host, port, (lambda *_: None) if quiet else _report)
     say(f"log:     {log.trusted.origin}")
     say(f"key:     {log.trusted.key}")
     say(f"entries: {log.checkpoint().head.size}")
@@ -66,10 +66,6 @@ def _run(server: servers.LogServer) -> None:
 def _report(method: str, path: str, status: int) -> None:
     shown = "".join(c if c.isprintable() else "?" for c in path[:200])
     say(f"{method} {shown} {status}", err=True)
-
-
-def _ignore(method: str, path: str, status: int) -> None:
-    pass
 
 
 @command.command("show", short_help="Show a log's checkpoint and entries.")

@@ -1,53 +1,48 @@
-"""Which seed outputs were built in, and where they are kept, as the command line says it."""
+"""Which seed outputs were built in, and what is told of those kept and taken."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+from typing import Any
 
-if TYPE_CHECKING:
-    from nix_seed.flake.nix import Nix
-    from nix_seed.outputs.push import BuiltIn, PushedOutputs
+from nix_seed.cli.lazily import lazily
+from nix_seed.cli.options import named_seed, open_seed
+from nix_seed.cli.say import answer
+from nix_seed.core.words import human_size, members, plural
+
+with lazily():
+    from nix_seed.flake import nix as nixes
+    from nix_seed.image.read import spec as images
+    from nix_seed.outputs import cache, open as opening, push
 
 
-def seed_named(options: dict[str, Any], nix: Nix) -> BuiltIn:
+def seed_named(options: dict[str, Any], nix: nixes.Nix) -> push.BuiltIn:
     """Return the seed that ``--image`` names, or the one built here."""
-    from nix_seed.cli.options import named_seed, open_seed
-    from nix_seed.image.read.spec import open_seed_image, read_spec
-    from nix_seed.outputs.open import built_in
-
     if options["image"] is None:
         image = open_seed(options, nix)
-        return built_in(read_spec(image), image.digest)
-    found = open_seed_image(*named_seed(options))
-    return built_in(found.spec, found.descriptor.digest)
+        return opening.built_in(images.read_spec(image), image.digest)
+    found = images.open_seed_image(*named_seed(options))
+    return opening.built_in(found.spec, found.descriptor.digest)
 
 
 def branch_at_hand() -> str | None:
     """Return the branch or tag that a CI job is for, as its service says."""
-    import os
-
-    for name in ("GITHUB_REF", "CI_COMMIT_REF_NAME"):
-        if os.environ.get(name):
-            return os.environ[name]
-    return None
+    return os.environ.get("GITHUB_REF") or os.environ.get("CI_COMMIT_REF_NAME") or None
 
 
-def pushed_json(done: PushedOutputs) -> dict[str, Any]:
+def tell_pushed(done: push.PushedOutputs) -> None:
+    """Print what was pushed."""
+    answer(pushed_json(done), pushed_text(done))
+
+
+def pushed_json(done: push.PushedOutputs) -> dict[str, Any]:
     """Return what was pushed as one JSON object."""
-    return {
-        "commit": done.commit,
-        "signer": done.signer,
-        "pushed": [str(each.path) for each in done.pushed],
-        "known": [str(each.path) for each in done.known],
-        "sent": done.sent,
-        "statements": [str(each) for each in done.statements],
-    }
+    paths = {name: [str(each.path) for each in getattr(done, name)] for name in ("pushed", "known")}
+    return members(done, "commit", "signer", "sent", "statements") | paths
 
 
-def pushed_text(done: PushedOutputs) -> str:
+def pushed_text(done: push.PushedOutputs) -> str:
     """Return what was pushed, for people."""
-    from nix_seed.core.words import human_size, plural
-
     if not done.pushed and not done.known:
         if done.left:
             came = f"{plural(done.left, 'path')} of this commit came into the store from elsewhere"
@@ -61,11 +56,8 @@ def pushed_text(done: PushedOutputs) -> str:
 
 def event_text(event: object) -> str | None:
     """Return what a cache tells, in a line; None for what needs no telling: a plain miss."""
-    from nix_seed.core.words import human_size
-    from nix_seed.outputs.cache import OutputMissed, OutputTaken
-
-    if isinstance(event, OutputTaken):
+    if isinstance(event, cache.OutputTaken):
         return f"taken: {event.path}, {human_size(event.size)}, {event.words}"
-    if isinstance(event, OutputMissed) and event.reason:
+    if isinstance(event, cache.OutputMissed) and event.reason:
         return f"not taken: {event.reason}"
     return None

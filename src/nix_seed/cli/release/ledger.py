@@ -101,7 +101,7 @@ def _lacking(found: Mapping[str, Sequence[record.LedgerEntry]]) -> Iterator[str]
         yield "the ledgers differ"
 
 
-def _ledgers(options: dict[str, Any]) -> list[verifiers.LedgerReader]:
+def _ledgers(options: dict[str, Any]) -> list[verifiers.Ledger]:
     loaded = shared.policy_of(options)
     source = loaded.policy.repository()
     named = options["places"] or (shared.locked_image("no ledger is named"),)
@@ -112,7 +112,7 @@ def _ledgers(options: dict[str, Any]) -> list[verifiers.LedgerReader]:
     return [ledger.LoggedLedger(by, places, source), *by[0].ledgers]
 
 
-def _held(ledger: verifiers.LedgerReader, what: str | None) -> tuple[record.LedgerEntry, ...]:
+def _held(ledger: verifiers.Ledger, what: str | None) -> tuple[record.LedgerEntry, ...]:
     if what is None:
         return tuple(ledger.entries())
     if what.startswith("sha256:"):

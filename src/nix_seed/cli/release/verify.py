@@ -303,10 +303,10 @@ def command(**options: Any) -> None:
         if options["output"] is not None:
             output = _output(by, (reference, *query.evidence), found, options)
     if options["quorum_only"] and loaded.policy.promoters:
-        say("notice: --quorum-only: whether it was promoted was not asked", err=True)
+        say("notice: --quorum-only: whether it was promoted was not checked", err=True)
     if options["no_ledgers"] and loaded.policy.ledgers:
         names = ", ".join(each.id for each in loaded.policy.ledgers)
-        say(f"notice: --no-ledgers: whether {names} holds it was not asked", err=True)
+        say(f"notice: --no-ledgers: whether {names} holds it was not checked", err=True)
     value, lines = verification_json(found), [*verification_lines(found, loaded.policy.source)]
     if output is not None:
         value["output"] = output.to_json()

@@ -59,7 +59,7 @@ def command(**options: Any) -> None:
     if isinstance(report.trust, reports.TrustAnswer):
         told += f" {answers.about(report.trust.verification, report.trust.policy.source)}"
     value = {"output": str(options["output"]), "size": size, "verdict": found}
-    answer(value, f"{options['output']}  {size // 1000} kB  {told}")
+    answer(value, f"{options['output']}  {size // 1000} kB  trust: {told}")
 
 
 def _check(options: dict[str, Any]) -> None:

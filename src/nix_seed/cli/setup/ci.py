@@ -14,7 +14,7 @@ from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import say
 
 with lazily():
-    from nix_seed.cli.setup import ci_machine, ci_promote, ci_seed, ci_served, ci_use
+    from nix_seed.cli.setup import ci_machine, ci_outputs, ci_promote, ci_seed, ci_use
     from nix_seed.setup import ci_host
 
 
@@ -112,7 +112,7 @@ def _served() -> None:
 
     A job's last step runs it: an action of this kind has no step of its own at the end.
     """
-    ci_served.tell_served()
+    ci_outputs.tell_served()
 
 
 @command.command("promote", short_help="Promote the commit over all systems.")

@@ -20,6 +20,7 @@ from nix_seed.cli.trust.key import PASSPHRASE
 from nix_seed.cli.trust.options import why_stranger
 from nix_seed.core.errors import InputError, NixSeedError
 from nix_seed.core.events import Stage, listening
+from nix_seed.core.files import home
 from nix_seed.core.values import dataclass
 from nix_seed.flake.checkout import DEFAULT_POLICY, Login, find_line
 from nix_seed.flake.rules.nix_log import NixSaid, NixWork
@@ -90,12 +91,12 @@ class CiJob:
         here.
         """
         start = Path(self.options["flake"] or ".")
-        named = parse_seed_attr(self.options["seed_attr"] or ".#seed")
-        directory = start / named.directory
+        below, attr = parse_seed_attr(self.options["seed_attr"] or ".#seed")
+        directory = start / below
         places = (each / DEFAULT_POLICY for each in (directory, start, Path()))
         found = next((place for place in places if place.is_file()), None)
         policy = Path(self.options["policy"]) if self.options["policy"] else found
-        return JobFlake(directory.absolute(), named.attr, policy)
+        return JobFlake(directory.absolute(), attr, policy)
 
     @cached_property
     def policy(self) -> load.LoadedPolicy | None:
@@ -116,7 +117,7 @@ class CiJob:
                 "NIX_SEED_REGISTRY_USERNAME": self.user,
                 "NIX_SEED_REGISTRY_PASSWORD": self.token,
             }
-        return Stores(Keyring(environ, Path.home()), ca_file=self.options["ca_file"] or None)
+        return Stores(Keyring(environ, home()), ca_file=self.options["ca_file"] or None)
 
     @property
     def token(self) -> str:
@@ -225,7 +226,7 @@ class CiJob:
         *writes*: it is to publish, so whom the registry turns away lacks the right to write.
         """
         try:
-            with Stages(self.host) as stages, listening(stages):
+            with ExitStack() as parts, listening(Stages(self.host, parts)):
                 yield
         except NixSeedError as error:
             error.hint = self.explain(error, writes=writes)
@@ -265,17 +266,11 @@ class Stages:
     In it is what Nix builds, with the builders' logs: a job that says nothing for long gets killed.
     """
 
-    def __init__(self, host: CiHost) -> None:
+    def __init__(self, host: CiHost, parts: ExitStack) -> None:
         self._host = host
-        self._open = ExitStack()
+        self._open = parts
         self._seen: set[str] = set()
         self._running: frozenset[str] = frozenset()
-
-    def __enter__(self) -> Stages:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._open.close()
 
     def __call__(self, event: Any) -> None:
         """Tell of *event*, if it is a stage, or Nix at work."""

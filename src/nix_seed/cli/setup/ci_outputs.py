@@ -1,26 +1,36 @@
-"""The input ``outputs`` of CI steps: a seed's job keeps what it builds, and ``use`` serves it."""
+"""The input ``outputs`` of CI steps: a seed's job keeps what it builds, and ``use`` serves it.
+
+``nix-seed ci served`` tells what later steps took of that.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tempfile
 from contextlib import suppress
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.options import state_directory
 from nix_seed.cli.outputs.options import branch_at_hand
+from nix_seed.cli.say import answer
 from nix_seed.cli.setup.ci_job import CiJob
+from nix_seed.cli.setup.ci_report import served_summary, served_text
+from nix_seed.core import canonical_json
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
 from nix_seed.core.files import cache_directory, explained
 from nix_seed.core.processes import own_command
 from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.reference import Reference
+from nix_seed.setup.ci_host import CiHost
 from nix_seed.setup.rules.ci_inputs import parse_switch
 
 with lazily():
+    from nix_seed.outputs import server
     from nix_seed.release import load
     from nix_seed.setup import ci_outputs, ci_seed
 
@@ -28,6 +38,8 @@ with lazily():
 _NO_POLICY: Final = "there is no trust.toml, which says whose outputs may be taken"
 _HOURS: Final = 6  # GitHub's longest job
 _PATIENCE: Final = 30  # seconds
+_LOOPBACK: Final = re.compile(r"http://127\.0\.0\.1:([0-9]{1,5})\Z")
+_LONGEST: Final = 1 << 20  # bytes of its answer
 SERVED_AT: Final = "NIX_SEED_SERVED"
 """The variable by which a later step finds what serves kept outputs."""
 
@@ -138,3 +150,29 @@ def _serve(job: CiJob) -> ServedOutputs:
         process.wait(_PATIENCE)
         raise CouldNotCheck(f"no outputs are served from {place}: {Path(name).read_text().strip()}")
     return ServedOutputs(place, lines[0][1], lines[1][1], Path(name))
+
+
+def tell_served() -> None:
+    """Say on the run's page what later steps took; that nothing was served is an answer as well."""
+    told = _ask_served(os.environ.get(SERVED_AT, ""))
+    CiHost().add_summary(served_summary(told))
+    answer({} if told is None else told, served_text(told))
+
+
+def _ask_served(url: str) -> dict[str, Any] | None:
+    """Return what the cache at *url* tells, None where there is none; it is of this machine."""
+    found = _LOOPBACK.match(url)
+    if found is None:
+        return None
+    connection = HTTPConnection("127.0.0.1", int(found[1]), timeout=_PATIENCE)
+    try:
+        connection.request("GET", server.SERVED)
+        told = canonical_json.loads(connection.getresponse().read(_LONGEST), label=url)
+        kinds = {"taken": int, "bytes": int, "millis": int, "reasons": list}
+        if isinstance(told, dict) and all(type(told.get(n)) is k for n, k in kinds.items()):
+            return told
+    except (OSError, OverflowError, HTTPException, NixSeedError):
+        pass
+    finally:
+        connection.close()
+    return None

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nix_seed.core.words import human_size, plural
-from nix_seed.setup.rules.ci_words import Part, build_summary, code, paragraph, table, verbatim
+from nix_seed.setup.rules.ci_words import build_summary, code, paragraph, table, verbatim
 
 if TYPE_CHECKING:
-    from nix_seed.cli.setup.ci_outputs import ServedOutputs
     from nix_seed.formats.oci.reference import Reference
     from nix_seed.release.rules.answer import Verification
     from nix_seed.setup.ci_outputs import OutputsResult
@@ -29,7 +28,7 @@ def seed_summary(
         ("input key", result.input_key),
         *(("tag", tag) for tag in result.tags),
     ]
-    parts: list[Part] = [
+    parts: list[str] = [
         paragraph(_headline(result)),
         table("Names", ("", ""), tuple((name, code(text)) for name, text in rows)),
     ]
@@ -55,7 +54,7 @@ def _headline(result: SeedResult) -> str:
     return f"Built and published: {size}, of which {human_size(result.sent)} had to be sent."
 
 
-def _against(last: LastSeed, result: SeedResult) -> Iterator[Part]:
+def _against(last: LastSeed, result: SeedResult) -> Iterator[str]:
     """Yield what who has the last seed need not pull again, and who caused the rest."""
     rows = (
         ("used again", plural(last.layers, "layer"), human_size(last.size)),
@@ -73,7 +72,7 @@ def _against(last: LastSeed, result: SeedResult) -> Iterator[Part]:
         yield verbatim("What changed, and what that pulls (unpacked)", lines)
 
 
-def _attestation(result: SeedResult) -> Part:
+def _attestation(result: SeedResult) -> str:
     done = result.attested
     assert done is not None
     paths = done.predicate.paths
@@ -87,7 +86,7 @@ def _attestation(result: SeedResult) -> Part:
     return table("Attestation", ("", ""), tuple((name, code(text)) for name, text in rows))
 
 
-def _outputs(kept: OutputsResult) -> Iterator[Part]:
+def _outputs(kept: OutputsResult) -> Iterator[str]:
     """Yield what was built of the project, what was taken instead, and what that saved."""
     built, pushed, told = kept.built, kept.pushed, kept.told
     rows = (
@@ -103,17 +102,17 @@ def _outputs(kept: OutputsResult) -> Iterator[Part]:
         yield verbatim("Not taken", tuple(told.reasons))
 
 
-def reproduce(commit: str | None, *commands: str) -> Part:
+def reproduce(commit: str | None, *commands: str) -> str:
     """Return the commands that do the same on anyone's machine."""
     first: Sequence[str] = () if commit is None else (f"git checkout {commit}",)
     return verbatim("The same on your machine", (*first, *commands))
 
 
-def use_summary(used: Used, setup: float | None = None, served: ServedOutputs | None = None) -> str:
+def use_summary(used: Used, setup: float | None = None, served: str | None = None) -> str:
     """Return the page of ``ci use``; *setup* are the seconds it took to install nix-seed."""
-    parts: list[Part] = [paragraph(_how(used))]
+    parts: list[str] = [paragraph(_how(used))]
     if served is not None:
-        taken = f"Nix takes what the project built before from {code(served.place)}, by its policy."
+        taken = f"Nix takes what the project built before from {code(served)}, by its policy."
         parts.append(paragraph(taken))
     if used.fills:
         parts.append(_time_to_first_build(used, setup))
@@ -143,7 +142,7 @@ def served_text(told: Mapping[str, Any] | None) -> str:
 
 def served_summary(told: Mapping[str, Any] | None) -> str:
     """Return the page of ``ci served``."""
-    parts: list[Part] = [paragraph(served_text(told))]
+    parts: list[str] = [paragraph(served_text(told))]
     if told is not None and told["reasons"]:
         parts.append(verbatim("Not taken", tuple(map(str, told["reasons"]))))
     return build_summary("Outputs taken", parts)
@@ -156,7 +155,7 @@ def _how(used: Used) -> str:
     return f"{used.how}: {code(str(used.image))}. {fits}."
 
 
-def _time_to_first_build(used: Used, setup: float | None) -> Part:
+def _time_to_first_build(used: Used, setup: float | None) -> str:
     """Return the seconds until Nix can begin. What fetches also unpacks, at the same time.
 
     Nix itself comes with the seed: nothing is installed besides.
@@ -182,7 +181,7 @@ def promote_summary(
     done: Released, repository: Reference, commit: str, commands: Sequence[str]
 ) -> str:
     """Return the page of ``ci promote``; *commands* do the same at *commit*."""
-    parts: list[Part] = [paragraph(f"{code(done.state)}.")]
+    parts: list[str] = [paragraph(f"{code(done.state)}.")]
     rows = tuple((code(system), code(str(image))) for system, image in done.members.items())
     parts.append(table("Systems", ("system", "image"), rows))
     if done.index is not None:
@@ -195,7 +194,7 @@ def promote_summary(
     return build_summary("Promotion", parts)
 
 
-def _verification(found: Verification) -> Part:
+def _verification(found: Verification) -> str:
     from nix_seed.cli.release.verify import verification_lines
 
     return verbatim("Verification", tuple(verification_lines(found)))

@@ -14,7 +14,6 @@ from nix_seed.cli.setup.ci_report import seed_summary
 from nix_seed.cli.trust.options import attester_of
 from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError
 from nix_seed.core.files import cache_directory
-from nix_seed.core.values import dataclass
 from nix_seed.flake.checkout import read_checkout
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.reference import Reference
@@ -41,7 +40,7 @@ def seed(options: dict[str, Any]) -> None:
     job = CiJob(options)
     with job.reported("Seed"):
         wanted(job)  # what is no switch is refused before any work
-        prepared = prepare(job)
+        publication, commit = prepare(job)
         if options["nix_conf"]:
             lines = [os.environ.get("NIX_CONFIG", ""), options["nix_conf"]]
             os.environ["NIX_CONFIG"] = "\n".join(filter(None, lines))
@@ -51,7 +50,7 @@ def seed(options: dict[str, Any]) -> None:
             job.request(),
             job.repository,
             cache_directory(),
-            prepared.publication,
+            publication,
             want_proof=parse_switch(options["prove"] or "true", "prove"),
         )
         result = seeds.find()
@@ -59,7 +58,7 @@ def seed(options: dict[str, Any]) -> None:
             result = ci_make.make_seed(seeds, result)
         _copy_attestations(job, result)
         _record(job, result)
-        kept = keep_outputs(job, prepared.publication, result)
+        kept = keep_outputs(job, publication, result)
     job.host.set_outputs(
         {
             "digest": str(result.digest),
@@ -71,7 +70,7 @@ def seed(options: dict[str, Any]) -> None:
         }
     )
     _tell(job.host, result)
-    job.host.add_summary(seed_summary(result, prepared.commit, _command(job), kept))
+    job.host.add_summary(seed_summary(result, commit, _command(job), kept))
 
 
 def _record(job: CiJob, result: SeedResult) -> None:
@@ -109,16 +108,8 @@ def _copy_attestations(job: CiJob, result: SeedResult) -> None:
         job.host.annotate("notice", "Not in GitHub's own store of attestations", text)
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """What was decided before any work: what is published, and of which commit."""
-
-    publication: Publication | None
-    commit: str | None
-
-
-def prepare(job: CiJob) -> Prepared:
-    """Decide whether to publish, and say why not."""
+def prepare(job: CiJob) -> tuple[Publication | None, str | None]:
+    """Decide, before any work, what to publish and of which commit; say why not."""
     commit, why_not = _commit(job)
     if not job.decision.publish:
         job.host.annotate("notice", "Nothing is published", job.decision.why)
@@ -128,8 +119,8 @@ def prepare(job: CiJob) -> Prepared:
     elif why_not is not None:
         job.host.annotate("warning", "Nothing is published", why_not)
     else:
-        return Prepared(_publication(job), commit)
-    return Prepared(None, commit)
+        return _publication(job), commit
+    return None, commit
 
 
 def _commit(job: CiJob) -> tuple[str | None, str | None]:

@@ -50,7 +50,7 @@ def use(options: dict[str, Any]) -> None:
     host.say(f"image  {used.image or 'none'}")
     if served is not None:
         host.say(f"outputs  {served.url}, from {served.place}; what it does: {served.log}")
-    host.add_summary(use_summary(used, host.setup_seconds, served))
+    host.add_summary(use_summary(used, host.setup_seconds, served.place if served else None))
     pass_on(job, used, served)
 
 
@@ -142,7 +142,7 @@ def fill(
     # What is named by digest was verified before, by the policy that was asked for.
     how = how if lazy else ["--eager"]
     arguments = ["hydrate", str(image), "--json", "--no-verify", *how, "--system", system]
-    arguments += ["--src", str(project.directory), *(f"--for={name}" for name in outputs)]
+    arguments += ["--flake", str(project.directory), *(f"--for={name}" for name in outputs)]
     arguments += [f"--accept-licence={name}" for name in accepted]
     arguments += [f"--attr={project.attr}"] if project.attr else []
     # For the licences that it accepts.

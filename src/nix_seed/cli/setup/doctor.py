@@ -76,14 +76,16 @@ def command(image: str | None, verbose: bool, **options: Any) -> None:
 
 
 def _machine(options: dict[str, Any]) -> Sequence[Diagnosis]:
-    nix = shared.nix_of(options)
-    setup = doctor.Setup(nix, cache_directory(), shared.state_directory(), _reach(options))
+    setup = doctor.Setup(
+        shared.nix_of(options),
+        cache_directory(),
+        shared.state_directory(),
+        datetime.now(UTC),
+        shared.stores_of(options),
+        shared.policy_used(options, Path()),
+        options["registries"],
+    )
     return doctor.check_setup(setup)
-
-
-def _reach(options: dict[str, Any]) -> doctor.Reach:
-    policy = shared.policy_used(options, Path())
-    return doctor.Reach(datetime.now(UTC), shared.stores_of(options), policy, options["registries"])
 
 
 def _image(image: str, options: dict[str, Any]) -> Sequence[Diagnosis]:

@@ -1,13 +1,19 @@
 """``nix-seed mount``."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
 
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.options import json_option, registry_options, stores_of, trusted, verify_options
+from nix_seed.cli.options import (
+    json_option,
+    project_option,
+    registry_options,
+    stores_of,
+    trusted,
+    verify_options,
+)
 from nix_seed.cli.say import answer
 from nix_seed.cli.use.hydrate import hydrated_text, root_option
 from nix_seed.core.errors import InputError
@@ -20,12 +26,7 @@ from nix_seed.formats.oci.reference import parse_reference
 @option("--system SYSTEM", "Of an index, this system's image [this machine's].")
 @option("--keep", "Leave it mounted until `nix-seed unmount`.")
 @option("--complete", "Return only once every path lies in the store itself.")
-@option(
-    "--src DIR",
-    "The project, by whose trust.toml the seed is verified.",
-    type=str,
-    default=".",
-)
+@project_option("The project, by whose trust.toml the seed is verified.")
 @verify_options
 @registry_options
 @json_option
@@ -46,7 +47,7 @@ def command(**options: Any) -> None:
     stores, reference = stores_of(options), parse_reference(options["source"])
     system = options["system"] or current_system()
     with progress():
-        reference = trusted(options, stores, reference, system, Path(options["src"]))
+        reference = trusted(options, stores, reference, system, options["src"])
         where = Place(options["root"], system)
         try:
             done = mount_seed(stores, reference, where, keep=options["keep"])

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nix_seed.cli.command import option, progress, together
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.options import policy_used, state_directory, stores_of
+from nix_seed.cli.outputs.options import branch_at_hand, pushed_json, pushed_text, seed_named
 from nix_seed.cli.say import note, say
 from nix_seed.cli.trust.options import attester_of, key_option, signer_of, sigstore_option
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.formats.oci.reference import Reference, parse_reference
+from nix_seed.release.attester import Attester, SourceTree
 
-if TYPE_CHECKING:
-    from nix_seed.flake.nix import Nix
-    from nix_seed.outputs.offer import Outputs
-    from nix_seed.outputs.push import PushedOutputs
-    from nix_seed.registry.layout import Image
-    from nix_seed.registry.open import AnyReference
-    from nix_seed.release.attester import Attester, SourceTree
-    from nix_seed.use.results import Brought
+with lazily():
+    from nix_seed.flake import nix as nixes
+    from nix_seed.image.read import spec as images
+    from nix_seed.outputs import offer, open as opening, push
+    from nix_seed.registry import errors as failures, layout, open as registries
+    from nix_seed.release import load, preflight
+    from nix_seed.use import results
 
 
 outputs_options = together(
@@ -36,7 +38,7 @@ outputs_options = together(
 """Add where outputs are taken from and kept, and who signs them."""
 
 
-def place_of(options: dict[str, Any]) -> AnyReference | None:
+def place_of(options: dict[str, Any]) -> registries.AnyReference | None:
     """Return where outputs are taken from: as named, or beside a seed that is in a registry.
 
     The latter only where a policy says whom to believe.
@@ -55,7 +57,7 @@ def place_of(options: dict[str, Any]) -> AnyReference | None:
     return Reference(image.registry, image.repository)
 
 
-def outputs_of(options: dict[str, Any]) -> Outputs | None:
+def outputs_of(options: dict[str, Any]) -> offer.Outputs | None:
     """Return what outputs are taken from, None where they are taken from nowhere.
 
     ``InputError`` where a place is named, and no policy says whom to believe.
@@ -63,26 +65,21 @@ def outputs_of(options: dict[str, Any]) -> Outputs | None:
     place = place_of(options)
     if place is None:
         return None
-    # What most runs need not wait for.
-    from nix_seed.outputs.offer import Outputs, Told
-    from nix_seed.outputs.open import fresh_key, open_cache
-    from nix_seed.release.load import load_policy, verifiers_of
-
     path = policy_used(options, options["src"])
     if path is None:
         raise InputError(
             f"nothing says whose outputs may be taken from {place}",
             hint="write a policy (nix-seed policy init), or leave them: --no-outputs",
         )
-    loaded, told = load_policy(path), Told()
+    loaded, told = load.load_policy(path), offer.Told()
     if loaded.policy.outputs == "none" and not (options["keep"] or options["outputs"]):
         return None
-    by = verifiers_of(loaded, stores_of(options), state_directory())
+    by = load.verifiers_of(loaded, stores_of(options), state_directory())
     if options["keep"]:
         by.stores.open(place, create=True)
-    cache = open_cache(by, place, fresh_key(), None, told)
+    cache = opening.open_cache(by, place, opening.fresh_key(), None, told)
     cache.begin()  # while the seed is looked for
-    return Outputs(cache, told)
+    return offer.Outputs(cache, told)
 
 
 def keeper_of(options: dict[str, Any]) -> Attester | None:
@@ -92,11 +89,6 @@ def keeper_of(options: dict[str, Any]) -> Attester | None:
     """
     if options["keep"] is None:
         return None
-    from nix_seed.outputs.push import check_commit
-    from nix_seed.registry.errors import Unreachable
-    from nix_seed.registry.open import check_writable
-    from nix_seed.release.preflight import prepare_attest
-
     if options["out"]:
         raise InputError(
             "--keep has no meaning with --out", hint="what is kept is in the machine's own store"
@@ -109,16 +101,16 @@ def keeper_of(options: dict[str, Any]) -> Attester | None:
     signer = signer_of(options["key"], options["sigstore"])
     attester = attester_of(signer, options["builder"], policy_used(options, options["src"]))
     try:
-        check_commit(options["src"])
+        push.check_commit(options["src"])
     except InputError:
         return attester  # built as ever, and told then
     try:
-        prepare_attest(_tree_of(options), attester)
+        preflight.prepare_attest(SourceTree(options["src"], options["source"]), attester)
     except CouldNotCheck as error:
         _warn(error)
     try:
-        check_writable(stores_of(options), parse_reference(options["keep"]))
-    except Unreachable as error:
+        registries.check_writable(stores_of(options), parse_reference(options["keep"]))
+    except failures.Unreachable as error:
         _warn(error)
     return attester
 
@@ -127,62 +119,50 @@ def _warn(error: CouldNotCheck) -> None:
     say(f"nix-seed: what is built may not be kept: {error.message}", err=True)
 
 
-def _tree_of(options: dict[str, Any]) -> SourceTree:
-    from nix_seed.release.attester import SourceTree
-
-    return SourceTree(options["src"], options["source"])
-
-
 def keep(
     options: dict[str, Any],
-    nix: Nix,
-    image: Image | None,
-    brought: Brought | None,
-    outputs: Outputs | None,
+    nix: nixes.Nix,
+    image: layout.Image | None,
+    brought: results.Brought | None,
+    outputs: offer.Outputs | None,
     keeper: Attester | None,
-) -> PushedOutputs | None:
+) -> push.PushedOutputs | None:
     """Push what of *brought* was built, as *keeper*; a tree with changes is said to stay here.
 
     *image* is the seed it was built in; None: as the options name it.
     """
     if keeper is None:
         return None
-    from nix_seed.cli.outputs.options import branch_at_hand, seed_named
-    from nix_seed.image.read.spec import read_spec
-    from nix_seed.outputs.offer import choice_of
-    from nix_seed.outputs.open import built_in
-    from nix_seed.outputs.push import OutputsTarget, check_commit, push_outputs
-
     try:
-        check_commit(options["src"])
+        push.check_commit(options["src"])
     except InputError as error:
         say(f"not kept: {error.message}", err=True)
         return None
     with progress(quiet=True):
-        target = OutputsTarget(stores_of(options), parse_reference(options["keep"]), nix)
+        target = push.OutputsTarget(stores_of(options), parse_reference(options["keep"]), nix)
         told = None if outputs is None else outputs.told
-        chosen = choice_of(brought, told, branch_at_hand())
+        chosen = offer.choice_of(brought, told, branch_at_hand())
         if image is None:
             seed = seed_named(options, nix)
         else:
-            seed = built_in(read_spec(image), image.digest)
-        return push_outputs(target, seed, _tree_of(options), keeper, chosen)
+            seed = opening.built_in(images.read_spec(image), image.digest)
+        return push.push_outputs(
+            target, seed, SourceTree(options["src"], options["source"]), keeper, chosen
+        )
 
 
-def print_outputs(outputs: Outputs | None, pushed: PushedOutputs | None) -> None:
+def print_outputs(outputs: offer.Outputs | None, pushed: push.PushedOutputs | None) -> None:
     """Tell on standard error what was taken, why not, and what is kept."""
-    from nix_seed.cli.outputs.options import pushed_text
-
     if outputs is not None and (text := outputs.told.text()):
         note(text)
     if pushed is not None:
         note(pushed_text(pushed))
 
 
-def outputs_json(outputs: Outputs | None, pushed: PushedOutputs | None) -> dict[str, Any]:
+def outputs_json(
+    outputs: offer.Outputs | None, pushed: push.PushedOutputs | None
+) -> dict[str, Any]:
     """Return the members that tell what was taken and kept, where either was asked for."""
-    from nix_seed.cli.outputs.options import pushed_json
-
     if outputs is None:
         return {}
     told = outputs.told

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from nix_seed.cli import options as shared
-from nix_seed.cli.command import option, progress, seed_command, together
+from nix_seed.cli.command import exit_with, option, progress, seed_command, together
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import manner, say
 from nix_seed.cli.use import outputs as kept
 from nix_seed.core.errors import InputError
@@ -19,17 +21,17 @@ from nix_seed.core.files import cache_directory
 from nix_seed.core.words import plural
 from nix_seed.formats.oci.reference import Reference
 
-if TYPE_CHECKING:
-    from nix_seed.flake.nix import Nix
-    from nix_seed.outputs.offer import Outputs
-    from nix_seed.registry.layout import Image
-    from nix_seed.registry.open import AnyReference, Stores
-    from nix_seed.release.attester import Attester
-    from nix_seed.use.engines.base import Engine
-    from nix_seed.use.run import Command, RunResult
+with lazily():
+    from nix_seed.flake import nix as nixes
+    from nix_seed.outputs import offer
+    from nix_seed.registry import layout, open as registries, transfer
+    from nix_seed.release import attester
+    from nix_seed.use import record, run
+    from nix_seed.use.engines import base, host as hosts, loopback, mounted
+    from nix_seed.use.mount import linux
 
 
-def run_json(result: RunResult, more: dict[str, Any]) -> None:
+def run_json(result: run.RunResult, more: dict[str, Any]) -> None:
     """Print one JSON object on standard output, after whatever the command printed there."""
     value = {
         "exitCode": result.exit_code,
@@ -43,11 +45,11 @@ def run_json(result: RunResult, more: dict[str, Any]) -> None:
     say(value, indent=2)
 
 
-def print_run(result: RunResult) -> None:
+def print_run(result: run.RunResult) -> None:
     """Print the times, and where the results are."""
     seconds = result.seconds
-    times = f"ready {seconds.unpack:.2f} s, start {seconds.start:.2f} s"
-    times += f", command {seconds.command:.2f} s, results {seconds.results:.2f} s"
+    times = f"image prepared in {seconds.unpack:.2f} s, started in {seconds.start:.2f} s"
+    times += f"; command {seconds.command:.2f} s; results fetched in {seconds.results:.2f} s"
     say(f"{result.engine}: {times}", err=True)
     if result.exit_code:
         say(f"the command failed with exit code {result.exit_code}", err=True)
@@ -99,23 +101,25 @@ def command(argv: tuple[str, ...], **options: Any) -> None:
 
 def run_command(argv: tuple[str, ...], options: dict[str, Any]) -> None:
     """Run *argv* as the *options* say, tell what came back, and exit with its code."""
-    from nix_seed.flake.nix import Nix
-    from nix_seed.use.run import run
-
     keeper, outputs = kept.keeper_of(options), kept.outputs_of(options)
     if options["engine"] == "host":
         _run_on_host(argv, options, outputs, keeper)
         return
-    nix = Nix(store=options["store"])
+    nix = nixes.Nix(store=options["store"])
 
-    used: list[Image] = []
+    used: list[layout.Image] = []
 
-    def run_in(image: Image, engine: Engine) -> RunResult:
+    def run_in(image: layout.Image, engine: base.Engine) -> run.RunResult:
         used.append(image)
         with progress(quiet=True), ExitStack() as stack:
-            engine = _with_outputs(stack, image, engine, outputs, options["network"])
+            problem = None if outputs is None else loopback.why_no_server(engine.name)
+            if problem is not None:
+                say(f"nix-seed: outputs are built, not taken: {problem}", err=True)
+            elif outputs is not None:
+                offered = outputs.offered_in(image, engine, options["network"])
+                engine = stack.enter_context(offered)
             asked = _asked(argv, options)
-            return run(asked, engine=engine, image=image, nix=nix, out=options["out"])
+            return run.run(asked, engine=engine, image=image, nix=nix, out=options["out"])
 
     result = _run_in_seed(options, nix, run_in)
     pushed = None
@@ -128,14 +132,15 @@ def run_command(argv: tuple[str, ...], options: dict[str, Any]) -> None:
         else:
             print_run(result)
             kept.print_outputs(outputs, pushed)
-    click.get_current_context().exit(result.exit_code)
+    exit_with(result.exit_code)
 
 
 def _run_in_seed(
-    options: dict[str, Any], nix: Nix, run_in: Callable[[Image, Engine], RunResult]
-) -> RunResult:
+    options: dict[str, Any],
+    nix: nixes.Nix,
+    run_in: Callable[[layout.Image, base.Engine], run.RunResult],
+) -> run.RunResult:
     """Run in a seed that is mounted from its registry or, where that cannot be, unpacked first."""
-    from nix_seed.registry.transfer import open_here
     from nix_seed.use.engines import choose_engine
 
     cache = cache_directory()
@@ -152,98 +157,67 @@ def _run_in_seed(
             if result is not None:
                 return result
         with progress(quiet=True):
-            image = open_here(stores, reference, cache / "images", system)
+            image = transfer.open_here(stores, reference, cache / "images", system)
     return run_in(image, choose_engine(options["engine"], shared.unpacking_cache()))
 
 
 def _run_mounted(
     options: dict[str, Any],
-    stores: Stores,
-    reference: AnyReference,
+    stores: registries.Stores,
+    reference: registries.AnyReference,
     system: str,
-    run_in: Callable[[Image, Engine], RunResult],
-) -> RunResult | None:
+    run_in: Callable[[layout.Image, base.Engine], run.RunResult],
+) -> run.RunResult | None:
     if not isinstance(reference, Reference):
         return None  # on this disk already
-    from nix_seed.registry.open import choose_system, fetch
-
     source = stores.open(reference)
-    root = choose_system(source, fetch(source, reference), system)
+    root = registries.choose_system(source, registries.fetch(source, reference), system)
     cache, digest = shared.unpacking_cache(), root.descriptor.digest
     if (cache / "roots" / f"sha256-{digest.hex}").is_dir():
         return None  # unpacked already
-    from nix_seed.flake.nix import Nix
-    from nix_seed.use.engines.mounted import mounted_engine
-    from nix_seed.use.mount.linux import NotMountable
-    from nix_seed.use.record import keep_recorded, start_nix
-
+    name = str(reference.at(digest))
     try:
-        with mounted_engine(cache, root, source, str(reference.at(digest))) as (image, engine):
+        with mounted.mounted_engine(cache, root, source, name) as (image, engine):
             if options["record"]:
-                start_nix(engine, image)
+                record.start_nix(engine, image)
             result = run_in(image, engine)
             if options["record"] and result.exit_code == 0:
-                tag = keep_recorded(
-                    source,
-                    engine,
-                    Nix(store=options["store"]),
-                    str(options["src"]),
-                    options["attr"],
-                )
+                nix, flake = nixes.Nix(store=options["store"]), str(options["src"])
+                tag = record.keep_recorded(source, engine, nix, flake, options["attr"])
                 say(f"what the command read is listed beside the image: {tag}", err=True)
             if options["complete"]:
                 engine.complete()
             return result
-    except NotMountable as error:
+    except linux.NotMountable as error:
         say(f"nix-seed: the image is unpacked, not mounted: {error.message}", err=True)
         return None
-
-
-def _with_outputs(
-    stack: ExitStack, image: Image, engine: Engine, outputs: Outputs | None, network: bool
-) -> Engine:
-    """Return *engine*, whose Nix may take from *outputs* where it can be given a way to."""
-    from nix_seed.use.engines.loopback import why_no_server
-
-    if outputs is None:
-        return engine
-    problem = why_no_server(engine.name)
-    if problem is not None:
-        say(f"nix-seed: outputs are built, not taken: {problem}", err=True)
-        return engine
-    return stack.enter_context(outputs.offered_in(image, engine, network))
 
 
 def _run_on_host(
     argv: tuple[str, ...],
     options: dict[str, Any],
-    outputs: Outputs | None,
-    keeper: Attester | None,
+    outputs: offer.Outputs | None,
+    keeper: attester.Attester | None,
 ) -> None:
     """Run in the project itself, on the machine's own store; ``--image`` is then only checked."""
-
-    from nix_seed.flake.nix import Nix
-    from nix_seed.use.engines.host import Host, has_daemon, is_here
-    from nix_seed.use.run import run_on_host
-
     for name in ("out", "store"):
         if options[name] is not None:
             raise InputError(
                 f"--{name} has no meaning with --engine host",
                 hint="the command works on the machine's own store, and puts results there",
             )
-    image = shared.open_seed(options, Nix()) if options["image"] else None
+    image = shared.open_seed(options, nixes.Nix()) if options["image"] else None
     with ExitStack() as stack:
-        host = Host()
+        host = hosts.Host()
         if outputs is not None:
             # A daemon, too, is in the machine's own network.
-            open_ = options["network"] or host.network_off() != "namespace" or has_daemon()
-            host = Host(cache=stack.enter_context(outputs.offered(open_, is_here)))
-        done = run_on_host(_asked(argv, options), engine=host, image=image)
+            open_ = options["network"] or host.network_off() != "namespace" or hosts.has_daemon()
+            host = hosts.Host(cache=stack.enter_context(outputs.offered(open_, hosts.is_here)))
+        done = run.run_on_host(_asked(argv, options), engine=host, image=image)
     pushed = None
     try:
         if done.exit_code == 0:
-            pushed = kept.keep(options, Nix(), image, None, outputs, keeper)
+            pushed = kept.keep(options, nixes.Nix(), image, None, outputs, keeper)
     finally:
         if manner().json:
             say(done.to_json() | kept.outputs_json(outputs, pushed), indent=2)
@@ -252,14 +226,12 @@ def _run_on_host(
             off = {"namespace": "no network", "settings": "Nix offline by its settings"}
             about = off.get(done.network, "with the network")
             say(f"host: {about}, command {done.seconds:.2f} s", err=True)
-    click.get_current_context().exit(done.exit_code)
+    exit_with(done.exit_code)
 
 
-def _asked(argv: tuple[str, ...], options: dict[str, Any]) -> Command:
-    from nix_seed.use.run import Command
-
+def _asked(argv: tuple[str, ...], options: dict[str, Any]) -> run.Command:
     source = options["src"]
-    return Command(
+    return run.Command(
         argv,
         source,
         env=_environment(options["env"]),
@@ -273,7 +245,5 @@ def _asked(argv: tuple[str, ...], options: dict[str, Any]) -> Command:
 
 def _environment(settings: tuple[str, ...]) -> dict[str, str]:
     """Read ``NAME=VALUE``; a bare ``NAME`` is passed on from the caller's own environment."""
-    import os
-
     pairs = (setting.partition("=") for setting in settings)
     return {name: value if equals else os.environ.get(name, "") for name, equals, value in pairs}

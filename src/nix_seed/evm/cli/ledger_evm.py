@@ -1,14 +1,43 @@
-"""``nix-seed ledger evm``: its commands and their options; what they do is in ``work``."""
+"""``nix-seed ledger evm``; the libraries of the extra are imported when a command is run."""
 
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-from nix_seed.cli.command import PATH, SeedGroup, argument, option, together
+from nix_seed.cli.command import (
+    PATH,
+    SeedCommand,
+    SeedGroup,
+    argument,
+    exit_with,
+    option,
+    together,
+)
+from nix_seed.cli.lazily import lazily
 from nix_seed.cli.options import json_option, policy_option
+from nix_seed.cli.release.ledger import entry_json, entry_lines
+from nix_seed.cli.say import answer, note, say
+from nix_seed.cli.trust.key import PASSPHRASE
+from nix_seed.core.digests import Digest
+from nix_seed.core.errors import InputError
+from nix_seed.core.files import explained, write_new
 from nix_seed.evm.open import require_evm
+
+with lazily():
+    from nix_seed.evm import contract as contracts, nodes as chains, signatures as signing
+    from nix_seed.formats.intoto import statement as intoto
+    from nix_seed.release import load
+    from nix_seed.release.rules import record as records
+    from nix_seed.trust.rules import policy as policies
+
+
+Content = TypeVar("Content", "signing.ReleaseMessage", "signing.BuilderSet")
 
 _nodes_options = together(
     option(
@@ -33,7 +62,7 @@ _contract_options = together(
 )
 _key_option = option("--key FILE", "Key file of the account.", required=True)
 _fee_option = option(
-    "--max-fee GWEI",
+    "--max-fee chains.GWEI",
     "The most to pay per gas.",
     type=click.FloatRange(min=0, min_open=True),
     default=100,
@@ -58,15 +87,20 @@ _set_options = together(
 )
 
 
-def _work() -> ModuleType:
-    """Return what the commands do; it imports the libraries of the extra."""
-    require_evm()
-    from nix_seed.evm.cli import work
+class _Command(SeedCommand):
+    """A command that needs the extra; its help does not."""
 
-    return work
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it, if the libraries are there."""
+        require_evm()
+        return super().invoke(ctx)
 
 
-@click.group("evm", cls=SeedGroup, short_help="A contract that takes one release per commit.")
+class _Group(SeedGroup):
+    command_class = _Command
+
+
+@click.group("evm", cls=_Group, short_help="A contract that takes one release per commit.")
 def evm() -> None:
     """Deploy and use the contract; docs/ledger-evm.md. Needs the extra nix-seed[evm].
 
@@ -84,7 +118,9 @@ def _builders() -> None:
 @_contract_options
 def _show_builders(**options: Any) -> None:
     """Show every set of builders there was, the present one last."""
-    _work().show_builders(options)
+    history = contracts.Contract.open(_spec(options)).history()
+    lines = (line for each in history for line in _set_lines(each))
+    answer({"sets": [_set_json(each) for each in history]}, lines)
 
 
 @_builders.command("sign", short_help="Sign the next set of builders.")
@@ -98,7 +134,11 @@ def _sign_builders(**options: Any) -> None:
 
     With --epoch no node is asked. The file that is written is for 'builders set'.
     """
-    _work().sign_builders(options)
+    members, spec = _read_builders(options["builders"]), _spec(options)
+    key = _read_key(options["key"])
+    epoch = options["epoch"] or contracts.Contract.open(spec).status().builders.epoch + 1
+    proposed = signing.BuilderSet.propose(members, options["threshold"], epoch)
+    _write(options, signing.EvmSignature.make(key, signing.Domain.of(spec), proposed))
 
 
 @_builders.command("set", short_help="Replace the builders, with enough signatures.")
@@ -108,7 +148,15 @@ def _sign_builders(**options: Any) -> None:
 @_contract_options
 def _set_builders(**options: Any) -> None:
     """Replace the builders by the set that the signatures are for, paid by --key."""
-    _work().set_builders(options)
+    contract, signatures = contracts.Contract.open(_spec(options)), _signatures(options)
+    proposed = _one(
+        (each.content for each in signatures),
+        signing.BuilderSet,
+        "set of builders",
+        "builders, threshold and epoch",
+    )
+    sent = contract.set_builders(proposed, signatures, _sender(options))
+    answer(_set_json(proposed) | _sent_json(sent), _set_lines(proposed))
 
 
 @evm.group("key", short_help="Make and show keys of accounts.")
@@ -121,7 +169,9 @@ def _key() -> None:
 @json_option
 def _generate(file: Path) -> None:
     """Write a new key to FILE, encrypted as a keystore of version 3; never over another."""
-    _work().generate_key(file)
+    key = signing.EvmKey.generate()
+    key.write(file, os.environ.get(PASSPHRASE))
+    answer({"address": key.address}, key.address)
 
 
 @_key.command("show")
@@ -129,7 +179,8 @@ def _generate(file: Path) -> None:
 @json_option
 def _show_key(file: Path) -> None:
     """Print the account of the key in FILE: a keystore, or 64 hex digits."""
-    _work().show_key(file)
+    address = _read_key(file).address
+    answer({"address": address}, address)
 
 
 @evm.command("deploy", short_help="Deploy a new contract.")
@@ -145,7 +196,23 @@ def _deploy(**options: Any) -> None:
     Nobody can change it afterwards, and nobody but its builders, up to their threshold, can enter
     a release or replace them.
     """
-    _work().deploy_contract(options)
+    chain_id, confirmations = options["chain_id"], options["confirmations"]
+    members = _read_builders(options["builders"])
+    nodes = chains.Nodes.connect(chain_id, options["rpc"], confirmations)
+    proposed = signing.BuilderSet.propose(members, options["threshold"], 1)
+    address, sent = contracts.deploy(nodes, proposed, _sender(options))
+    block = sent.receipt.block.number
+    table = [
+        "[[ledgers]]",
+        'id = "evm"',
+        'kind = "evm"',
+        f"chainId = {chain_id}",
+        f'address = "{address}"',
+        *([] if confirmations is None else [f"confirmations = {confirmations}"]),
+        f"fromBlock = {block}",
+    ]
+    answer({"chainId": chain_id, "address": address, "fromBlock": block} | _sent_json(sent), table)
+    note(f"deployed by transaction 0x{sent.hash.hex()}, {sent.receipt.gas} gas")
 
 
 @evm.command("sign", short_help="Sign a release as a builder; needs no network.")
@@ -163,7 +230,19 @@ def _sign(**options: Any) -> None:
     Whoever signs answers for it: promote or verify the release first. With --epoch no node is
     asked. The file that is written is for 'nix-seed ledger evm publish'.
     """
-    _work().sign_release(options)
+    key = _read_key(options["key"])
+    commit, given, epoch = options["commit"], options["commit_key"], options["epoch"]
+    if (commit is None) == (given is None):
+        raise InputError("say either --commit or --commit-key")
+    commit_key = Digest.parse(given) if commit is None else intoto.Commit(commit).key
+    root, record = Digest.parse(options["root"]), Digest.parse(options["record"])
+    entry = records.LedgerEntry(commit_key, root, record)
+    if epoch is None:
+        signature = contracts.Contract.open(_spec(options)).sign(entry, key)
+    else:
+        domain = signing.Domain.of(_spec(options))
+        signature = signing.EvmSignature.make(key, domain, signing.ReleaseMessage(entry, epoch))
+    _write(options, signature)
 
 
 @evm.command("publish", short_help="Enter a release that enough builders signed.")
@@ -176,7 +255,13 @@ def _publish(**options: Any) -> None:
 
     Anybody may do so. The same again changes nothing and costs nothing.
     """
-    _work().publish_release(options)
+    contract, signatures = contracts.Contract.open(_spec(options)), _signatures(options)
+    contents = (each.content for each in signatures)
+    # Of one release, whatever the epochs: which of them count is said when they are counted.
+    plain = (replace(c, epoch=0) if isinstance(c, signing.ReleaseMessage) else c for c in contents)
+    entry = _one(plain, signing.ReleaseMessage, "release", "commit, root and record").entry
+    found = contracts.EvmLedger(contract, _sender(options), signatures).publish(entry)
+    answer(entry_json(found), entry_lines(found))
 
 
 @evm.command("show", short_help="Show the contract, its builders and its entries.")
@@ -189,4 +274,129 @@ def _show(**options: Any) -> None:
 
     Everything shown is final. Exit 1 if there is no such entry, or if a node lies.
     """
-    _work().show_contract(options)
+    commit, root, every = options["commit"], options["root"], options["every"]
+    if sum((commit is not None, root is not None, every)) > 1:
+        raise InputError("say one of COMMIT, --root and --all")
+    contract = contracts.Contract.open(_spec(options))
+    found: Sequence[records.LedgerEntry | None] = contract.entries() if every else ()
+    if commit is not None:
+        found = [contract.entry(intoto.Commit(commit).key)]
+    elif root is not None:
+        found = [contract.entry_of(Digest.parse(root))]
+    entries = [each for each in found if each is not None]
+    status = contract.status()
+    value = {
+        "chainId": contract.spec.chain_id,
+        "address": contract.domain.address,
+        "block": status.block,
+        "count": status.count,
+        "head": f"0x{status.head.hex()}",
+        **_set_json(status.builders),
+        "entries": [entry_json(each) for each in entries],
+    }
+    lines = [
+        f"contract {contract.domain.address} on chain {contract.spec.chain_id}",
+        *_set_lines(status.builders),
+        f"entries  {status.count}, as of block {status.block}",
+        *(line for entry in entries for line in ("", *entry_lines(entry))),
+    ]
+    answer(value, lines)
+    if not entries and (commit or root):
+        say("there is no such entry", err=True)
+        exit_with(1)
+
+
+def _spec(options: dict[str, Any]) -> policies.LedgerSpec:
+    """Return the contract that *options* name, or the policy's."""
+    rpc, confirmations = options["rpc"], options["confirmations"]
+    if options["address"] is not None:
+        if options["chain_id"] is None:
+            raise InputError("--address needs --chain-id: the same address is on every chain")
+        return policies.LedgerSpec(
+            "evm", "evm", options["chain_id"], options["address"], rpc, confirmations
+        )
+    if options["chain_id"] is not None:
+        raise InputError("--chain-id needs --address")
+    file, name = options["policy_file"], options["ledger_id"]
+    ledgers = load.load_policy(file).policy.ledgers
+    if not ledgers:
+        raise InputError(
+            f"{file} names no ledger",
+            hint="add [[ledgers]], as 'nix-seed ledger evm deploy' prints it, or use --address",
+        )
+    found = [each for each in ledgers if name in (None, each.id)]
+    if len(found) != 1:
+        known = ", ".join(each.id for each in ledgers)
+        raise InputError(f"{file} has the ledgers {known}", hint="name one of them with --ledger")
+    spec = found[0]
+    confirmations = spec.confirmations if confirmations is None else confirmations
+    return replace(spec, rpc=rpc or spec.rpc, confirmations=confirmations)
+
+
+def _read_key(file: Path) -> signing.EvmKey:
+    return signing.EvmKey.open(file, os.environ.get(PASSPHRASE))
+
+
+def _sender(options: dict[str, Any]) -> chains.Sender:
+    """Return who pays, and how much at most."""
+    return chains.Sender(_read_key(options["key"]), int(options["max_fee"] * chains.GWEI))
+
+
+def _read_builders(texts: Sequence[str]) -> list[signing.EvmBuilder]:
+    found = []
+    for text in texts:
+        name, separator, account = text.rpartition("=")
+        if not separator:
+            raise InputError(f"{text!r} is not of the form ID=0x…")
+        found.append(signing.EvmBuilder.read(name, account))
+    return found
+
+
+def _signatures(options: dict[str, Any]) -> tuple[signing.EvmSignature, ...]:
+    """Read files that 'nix-seed ledger evm sign' wrote."""
+    found = []
+    for path in options["signatures"]:
+        with explained(f"reading {path}"):
+            text = path.read_bytes()
+        found.append(signing.EvmSignature.load(text, str(path)))
+    return tuple(found)
+
+
+def _one(
+    contents: Iterator[signing.Signed], kind: type[Content], label: str, members: str
+) -> Content:
+    """Return what all signatures are for, which must be one and the same."""
+    found = set(contents)
+    one = found.pop()
+    if found or not isinstance(one, kind):
+        raise InputError(
+            f"these are not signatures of one and the same {label}",
+            hint=f"let each builder sign the same {members}",
+        )
+    return one
+
+
+def _write(options: dict[str, Any], signature: signing.EvmSignature) -> None:
+    """Write a signature's file, never over another, and say who signed."""
+    path, signer, epoch = options["out"], signature.signer, signature.content.epoch
+    write_new(path, signature.dump())
+    value = {"file": str(path), "signer": signer, "epoch": epoch}
+    answer(value, f"{path}: signed by {signer} for epoch {epoch}")
+
+
+def _set_json(found: signing.BuilderSet) -> dict[str, Any]:
+    return {
+        "epoch": found.epoch,
+        "threshold": found.threshold,
+        "builders": [{"id": each.id, "address": each.account} for each in found.builders],
+    }
+
+
+def _set_lines(found: signing.BuilderSet) -> Iterator[str]:
+    yield f"epoch    {found.epoch}: {found.threshold} of {len(found.builders)} builders must sign"
+    for each in found.builders:
+        yield f"  {each.account}  {each.id}"
+
+
+def _sent_json(sent: chains.Sent) -> dict[str, Any]:
+    return {"transaction": f"0x{sent.hash.hex()}", "gas": sent.receipt.gas}

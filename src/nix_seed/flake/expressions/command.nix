@@ -11,15 +11,25 @@
 let
   util = import ./util.nix;
   path = util.splitOn "\\." attr;
-  missing = { nixSeedMissing = true; };
-  found = util.filter (value: !(value ? nixSeedMissing)) (util.map
-    (prefix: util.attrPath (prefix ++ path) missing flake)
-    [ [ "packages" system ] [ "legacyPackages" system ] [ ] ]);
+  found = util.filter (value: required || !(util.isOther value))
+    (util.concatMap (at path) [ [ "packages" system ] [ "legacyPackages" system ] [ ] ]);
+  # What is at the path below the prefix, if anything is; a set that throws has nothing.
+  at = path: prefix:
+    let
+      above = util.init (prefix ++ path);
+      tried = builtins.tryEval (util.attrPath above { } flake);
+      set = if tried.success && util.isAttrs tried.value then tried.value else { };
+    in
+    util.optional (set ? ${util.last path}) set.${util.last path};
 
   kinds = [ "packages" "apps" "checks" "devShells" "formatter" ];
-  systems = util.unique (util.concatMap (name: util.attrNames (flake.${name} or { })) kinds);
+  named = name: if util.isAttrs (flake.${name} or null) then util.attrNames flake.${name} else [ ];
+  isSystem = name: builtins.match "[^-]+-.+" name != null;
+  systems = util.filter isSystem (util.unique (util.concatMap named kinds));
+  # What people write who have one system in mind.
+  misplaced = util.concatMap (kind: util.map (name: "${kind}.${name}") (util.filter (name: !(isSystem name)) (named kind))) kinds;
   # What a seed is for only where `include` names it.
-  asked = util.concatMap (kind: util.map (name: "${kind}.${name}") (util.attrNames (flake.${kind} or { })))
+  asked = util.concatMap (kind: util.map (name: "${kind}.${name}") (named kind))
     [ "nixosConfigurations" "darwinConfigurations" "homeConfigurations" ];
   # One that does not evaluate is told of by the seed, with how to leave it out.
   isEmpty = !(util.any (name: (flake.${name} or { }) ? ${system}) kinds)
@@ -33,7 +43,7 @@ if found == [ ] && required then {
   problem = "attribute";
   available = util.attrNames (util.attrPath [ "packages" system ] { } flake);
 }
-else if found == [ ] && isEmpty then { problem = "system"; inherit systems asked; }
+else if found == [ ] && isEmpty then { problem = "system"; inherit systems asked misplaced; }
 else if found == [ ] && import ./packages.nix { self = flake; inherit system; } == null then { problem = "packages"; }
 else if found == [ ] && kind == "run" && !(util.attrPath [ "packages" system ] { } flake ? default) then {
   problem = "package";

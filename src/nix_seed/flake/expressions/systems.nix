@@ -4,6 +4,7 @@ let
   util = import ./util.nix;
   kinds = [ "packages" "apps" "checks" "devShells" ];
   declared = util.unique (util.concatMap (name: util.attrNames (flake.${name} or { })) kinds);
-  withSeed = util.filter (system: util.attrPath [ "packages" system ] { } flake ? ${attr}) declared;
+  hasSeed = packages: packages ? ${attr} && !(util.isOther packages.${attr});
+  withSeed = util.filter (system: hasSeed (util.attrPath [ "packages" system ] { } flake)) declared;
 in
 if withSeed != [ ] then withSeed else declared

@@ -5,6 +5,9 @@ rec {
   optional = condition: value: if condition then [ value ] else [ ];
   optionalAttrs = condition: value: if condition then value else { };
 
+  last = list: builtins.elemAt list (builtins.length list - 1);
+  init = list: builtins.genList (builtins.elemAt list) (builtins.length list - 1);
+
   attrPath = path: default: set:
     if path == [ ] then set
     else if isAttrs set && set ? ${builtins.head path}
@@ -13,6 +16,11 @@ rec {
 
   # Some flakes call more by that type, such as sets of packages: there is nothing to build of those.
   isDerivation = value: isAttrs value && (value.type or null) == "derivation" && value ? drvPath;
+
+  # Whether it evaluates to what neither mkSeed nor mkRun made: a stranger's package called `seed`.
+  isOther = value:
+    let tried = builtins.tryEval (isAttrs value && value ? nixSeed); in
+    tried.success && !tried.value;
 
   # Every derivation output and source path that a value, written as JSON, speaks of:
   # { "/nix/store/…-x.drv" = { outputs = [ "out" ]; }; "/nix/store/…-source" = { path = true; }; }

@@ -275,20 +275,15 @@ def find_moved(
     What is gone without such a successor was only not asked for, which tells nothing. *own* are
     the project's derivations as far as they are known.
     """
-    successors: dict[str, list[Derivation]] = {}
-    for path in come:
-        successors.setdefault(_without_numbers(path.name), []).append(read(path))
-    waiting = {path for path in gone - own if _without_numbers(path.name) in successors}
+    successors = _Alike(read, come)
+    waiting = {p for p in gone - own if p in successors and not read(p).is_fixed_output}
     moved: set[StorePath] = set()
     while True:
         known = moved | own
         found = {
             path
             for path in waiting
-            if any(
-                _succeeds(other, read(path), known)
-                for other in successors[_without_numbers(path.name)]
-            )
+            if any(_succeeds(read(other), read(path)) for other in successors.of(path, known))
         }
         if not found:
             return frozenset(moved)
@@ -296,34 +291,59 @@ def find_moved(
         waiting -= found
 
 
-def _succeeds(other: Derivation, derivation: Derivation, known: set[StorePath]) -> bool:
-    before, after = set(derivation.input_drvs), set(other.input_drvs)
-    return (
-        not derivation.is_fixed_output
-        and set(derivation.input_srcs) == set(other.input_srcs)
-        and before - after <= known
-        and sorted(_without_numbers(path.name) for path in before - after)
-        == sorted(_without_numbers(path.name) for path in after - before)
-    )
+def _succeeds(other: Derivation, derivation: Derivation) -> bool:
+    """Whether both are built from the same sources, and from what goes by the same names."""
+    before, after = derivation.input_drvs.keys(), other.input_drvs.keys()
+    return set(derivation.input_srcs) == set(other.input_srcs) and sorted(
+        _without_numbers(path.name) for path in before - after
+    ) == sorted(_without_numbers(path.name) for path in after - before)
+
+
+class _Alike:
+    """Derivations by their names but for numbers, and by what they are built from.
+
+    A thousand may have one name: who asks for those built from some others looks at few.
+    """
+
+    def __init__(self, read: Graph, paths: Collection[StorePath]) -> None:
+        self._read = read
+        self._named: dict[str, set[StorePath]] = {}
+        self._users: dict[tuple[str, StorePath], set[StorePath]] = {}
+        for path in paths:
+            name = _without_numbers(path.name)
+            self._named.setdefault(name, set()).add(path)
+            for needed in read(path).input_drvs:
+                self._users.setdefault((name, needed), set()).add(path)
+
+    def __contains__(self, path: StorePath) -> bool:
+        return _without_numbers(path.name) in self._named
+
+    def of(self, path: StorePath, known: Collection[StorePath]) -> Collection[StorePath]:
+        """Return those called like *path* that are built from all that it is, but for *known*."""
+        name = _without_numbers(path.name)
+        needed = [item for item in self._read(path).input_drvs if item not in known]
+        users = [self._users.get((name, item), frozenset[StorePath]()) for item in needed]
+        users.sort(key=len)
+        return users[0].intersection(*users[1:]) if users else self._named.get(name, ())
 
 
 def find_built_from(
     read: Graph, derivations: Collection[StorePath], sources: Collection[StorePath]
 ) -> frozenset[StorePath]:
     """Return those *derivations* that are built from *sources*, directly or by another of them."""
+    users: dict[StorePath, list[StorePath]] = {}
+    for path in derivations:
+        derivation = read(path)
+        if not derivation.is_fixed_output:
+            for needed in (*derivation.input_srcs, *derivation.input_drvs):
+                users.setdefault(needed, []).append(path)
     found: set[StorePath] = set()
-    while True:
-        known = found.union(sources)
-        more = {
-            path
-            for path in derivations
-            if path not in found
-            and not (derivation := read(path)).is_fixed_output
-            and not known.isdisjoint((*derivation.input_srcs, *derivation.input_drvs))
-        }
-        if not more:
-            return frozenset(found)
+    waiting = list(sources)
+    while waiting:
+        more = set(users.get(waiting.pop(), ())) - found
         found |= more
+        waiting += more
+    return frozenset(found)
 
 
 def find_chosen(
@@ -344,29 +364,15 @@ def find_chosen(
     own |= find_built_from(read, gone, own)
     # A download that only goes by another name tells nothing.
     own |= {p for p in fixed if any(o.hash in fetched for o in read(p).outputs.values())}
-    alike: dict[str, list[Derivation]] = {}
-    for path in come:
-        alike.setdefault(_without_numbers(path.name), []).append(read(path))
+    alike = _Alike(read, come)
     waiting = {path for path in gone if path not in own and path not in fixed}
     others = find_built_from(read, gone, fixed - own)
-    own |= {path for path in waiting - others if _without_numbers(path.name) not in alike}
+    own |= {path for path in waiting - others if path not in alike}
     while True:
-        found = {
-            path
-            for path in waiting - own
-            if any(
-                _differs_in_text(read(path), item, own)
-                for item in alike.get(_without_numbers(path.name), ())
-            )
-        }
+        found = {path for path in waiting - own if alike.of(path, own)}
         if not found:
             return frozenset(waiting - own)
         own |= found
-
-
-def _differs_in_text(before: Derivation, after: Derivation, own: Collection[StorePath]) -> bool:
-    """Whether both are built from the same, but for the project's *own*."""
-    return set(before.input_drvs) - set(after.input_drvs) <= set(own)
 
 
 def _without_numbers(name: str) -> str:

@@ -9,7 +9,7 @@ FORBIDDEN = re.compile(r"allow-import-from-derivation|forbidden in (restricted|p
 TOO_OLD = re.compile(
     r"requires (Nix (>=|version)|an implementation of Nix)|unsupported Nix version"
     r"|is not a recognised command|unrecognised flag|unknown experimental feature"
-    r"|has unsupported version"
+    r"|has unsupported version [1-9]"
     r"|unexpected flake input attribute '(submodules|lfs)'"
     r"|attribute '[a-zA-Z]+' missing, at .*builtins|builtins\.\w+' missing"
 )
@@ -48,6 +48,24 @@ _SYSTEM = (
     "this machine builds nothing for that system: give Nix a remote builder for it (builders),"
     " or emulation (binfmt, and extra-platforms)"
 )
+_RELOCK = (
+    "flake.lock, or another file that is read as JSON, is not whole, as a merge may leave it:"
+    " git checkout REVISION -- flake.lock; or lock anew: nix flake lock"
+)
+_OTHER_INPUT = (
+    "an input is not what flake.lock says any more: give its address a revision,"
+    " and lock it anew: nix flake update INPUT"
+)
+_LINKED = "let flake.lock be a file, which every Nix takes: cp --remove-destination FILE flake.lock"
+_PURE = (
+    "a seed is evaluated without --impure, to be the same everywhere: make what is read there an"
+    " input of the flake, or give its sha256 or rev"
+)
+_REFUSED = (
+    "let flake.nix allow it: import nixpkgs { inherit system; config.allowUnfree = true; }, or"
+    " config.permittedInsecurePackages, or config.allowBroken, as Nix says above"
+)
+_SYSTEMS = "name the system in flake.nix: pure evaluation has no builtins.currentSystem"
 _PLACE = "let HOME, and XDG_CACHE_HOME if you set it, name directories that Nix may write to"
 
 _HINTS = {
@@ -62,14 +80,23 @@ _HINTS = {
         "before 2.19, Nix takes no directory whose name holds a space or is not ASCII:"
         " rename it, or use a newer Nix"
     ),
+    "attribute 'currentSystem' missing": _SYSTEMS,
+    "efusing to evaluate": _REFUSED,
+    **dict.fromkeys(("in pure eval", "unlocked input"), _PURE),
     **dict.fromkeys(("cannot be evaluated in pure", "in pure mode", "unlocked"), _LOCK),
+    **dict.fromkeys(("has unsupported version 0", "json.exception.parse_error"), _RELOCK),
+    "flake.lock' is a symlink": _LINKED,
+    "follows a non-existent input": "in flake.nix, let follows name an input that is there",
+    **dict.fromkeys(("NAR hash mismatch in input", "mismatch in field 'narHash'"), _OTHER_INPUT),
     "is not tracked by Git": "Nix sees only what Git tracks: git add the file",
     "requires lock file changes": _LOCK,
+    "does not provide attribute": "`nix flake show` lists what the flake has",
     "cannot find flake 'flake:": _NAMED,
     "experimental Nix feature '": _FEATURE,
     "executing 'git'": "Nix reads checkouts by git: apt-get install git",
     "cannot get cwd": "the directory you are in was deleted: cd to another",
     "Read-only file system": _PLACE,
+    "cannot determine user's home directory": _PLACE,
     "No space left on device": "make room where Nix keeps its store, or what TMPDIR names: df -h",
     "publickey": "let Git's own ssh read that repository: ssh -T git@HOST says whether it may",
     "could not read Username": "let Git read that repository: git ls-remote URL must not ask",

@@ -48,9 +48,13 @@ def explain(target: str, recipe: Recipe, ownership: Ownership, read: Graph) -> t
         for path in _derivations(entry)
     }
     found = []
+    laid: dict[StorePath, frozenset[str]] = {}
     for tier in recipe.tiers:
-        for path in tier.outputs:
-            if path in named or _is(path, target, read):
+        for path, outputs in tier.outputs.items():
+            # It lies in the first tier that wants it; a later one may want more outputs of it.
+            there = laid.get(path, frozenset())
+            laid[path] = there | outputs
+            if outputs - there and (path in named or _is(path, target, read)):
                 text = _why_baked(path, tier.name, ways, ownership, read)
                 found.append(Reason(path, tier.name, text, ways.get(path, ())))
     for path in sorted(recipe.project):

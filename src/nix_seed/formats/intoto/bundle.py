@@ -11,7 +11,6 @@ looked at. It only sorts what was found, and tells where to look next: whoever l
 judged as what it is not. What decides anything is judged by ``trust.rules.bundle`` instead.
 """
 
-import base64
 from collections.abc import Mapping
 from dataclasses import field
 from functools import lru_cache
@@ -19,7 +18,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from nix_seed.core import declared
 from nix_seed.core.declared import Declared, at
-from nix_seed.core.digests import Digest
+from nix_seed.core.digests import Digest, exact_base64, to_base64
 from nix_seed.core.errors import InputError, foreign
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto import statement as intoto
@@ -196,7 +195,7 @@ def _cosign_der(pem: str, label: str) -> bytes:
     if len(lines) < 3 or lines[0] != _BEGIN or lines[-1] != _END:
         raise InputError(failed)
     with foreign(failed, as_=InputError, quoted=False):
-        return base64.b64decode("".join(lines[1:-1]), validate=True)
+        return exact_base64("".join(lines[1:-1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,14 +226,14 @@ def _cosign_entries(text: str | None, label: str) -> tuple[Mapping[str, Any], ..
     where = f"{label}, {_ENTRY}"
     said = _CosignEntry.parse(text.encode(), where)
     try:
-        body = declared.exact_base64(said.body)
+        body = exact_base64(said.body)
     except ValueError as error:
         raise InputError(f"{where}: body is not standard base64") from error
     kind = _Kind.parse(body, f"{where}, body")
     return (
         {
             "logIndex": str(said.index),
-            "logId": {"keyId": declared.to_base64(said.log_id)},
+            "logId": {"keyId": to_base64(said.log_id)},
             "kindVersion": {"kind": kind.kind, "version": kind.api_version},
             "integratedTime": str(said.time),
             "inclusionPromise": {"signedEntryTimestamp": said.promise},

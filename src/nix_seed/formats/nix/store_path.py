@@ -12,13 +12,11 @@ ATerm format: strings, lists and tuples. Only that subset is read.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from nix_seed.core.digests import NarHash
+from nix_seed.core.digests import NarHash, exact_base64
 from nix_seed.core.errors import InputError
 from nix_seed.core.values import dataclass
 
@@ -166,8 +164,8 @@ def parse_public_keys(words: Iterable[str]) -> Mapping[str, Ed25519PublicKey]:
 def _split(text: str) -> tuple[str, bytes | None]:
     name, _, value = text.partition(":")
     try:
-        return name, base64.b64decode(value, validate=True)
-    except (ValueError, binascii.Error):
+        return name, exact_base64(value)
+    except ValueError:
         return name, None
 
 

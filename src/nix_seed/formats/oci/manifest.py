@@ -57,6 +57,12 @@ class Descriptor(Declared):
         return cls(media_type, Digest.of(body), len(body), **more)
 
 
+DOCKERS: Final = {
+    "application/vnd.docker.distribution.manifest.v2+json": MediaType.MANIFEST,
+    "application/vnd.docker.distribution.manifest.list.v2+json": MediaType.INDEX,
+}
+"""Docker's own types, each with the one of OCI that took its place."""
+
 EMPTY: Final = b"{}"
 """What lies where nothing has to: a blob of ``MediaType.EMPTY``."""
 

@@ -30,6 +30,14 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
 # What was plainly meant as a digest, of whatever algorithm; Digest.parse then judges it.
 _DIGEST_LIKE = re.compile(r"@([a-z0-9]+(?:[+._-][a-z0-9]+)*:[0-9A-Fa-f]{16,}|sha256:.*)\Z", re.S)
 _NAME_LIMIT = 255  # host and name together, as every registry in use enforces it
+# Where skopeo finds images, and nobody else.
+_ELSEWHERE = re.compile(
+    r"(?:oci-archive|docker-archive|docker-daemon|containers-storage|dir):(?!\d+/)"
+)
+_FLAKE = re.compile(
+    r".*#|(?:flake|path|github|gitlab|sourcehut|(?:git|hg|tarball|file)\+\w+):(?!\d+/)"
+)
+_BUILD = "nix-seed build FLAKE -o DIR, or --push REF"
 _FORMS = (
     "write ghcr.io/owner/repo:tag, host:5000/repo@sha256:…, or oci:DIR for an image layout on disk"
 )
@@ -71,15 +79,24 @@ class Reference:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read ``HOST[:PORT]/NAME[:TAG][@DIGEST]``."""
+        if _FLAKE.match(text):
+            raise InputError(
+                f"{text!r} names a flake, not an image", hint=f"build its image first: {_BUILD}"
+            )
         if "://" in text:
             bare = text.partition("://")[2]
             raise InputError(f"{text!r}: a reference has no scheme", hint=f"write {bare}")
+        if _ELSEWHERE.match(text):
+            raise InputError(
+                f"{text!r}: only registries and image layouts are read",
+                hint=f"copy it first: `skopeo copy {text} oci:DIR:TAG`",
+            )
         rest, digest = _split_digest(text)
         registry, slash, path = rest.partition("/")
         if text.startswith((".", "/", "~")):
             raise InputError(
                 f"{text!r} names a place on disk, and no registry",
-                hint=f"for an image layout write oci:{text}",
+                hint=f"for an image layout write oci:{text}; a flake is built first: {_BUILD}",
             )
         if not slash or not _names_a_host(registry):
             raise InputError(f"{text!r} names no registry", hint=_suggest(text))

@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from nix_seed.core import canonical_json
-from nix_seed.core.declared import Codec, Declared, HexHash, SomeBytes, at, bytes_of, to_base64
+from nix_seed.core.declared import Codec, Declared, HexHash, SomeBytes, at, bytes_of
+from nix_seed.core.digests import to_base64
 from nix_seed.core.errors import InputError, foreign
 from nix_seed.core.values import dataclass
 from nix_seed.formats.tlog.merkle import HASH_SIZE

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
-from nix_seed.core.declared import exact_base64, to_base64
+from nix_seed.core.digests import exact_base64, to_base64
 from nix_seed.core.errors import CheckedFalse, InputError, foreign
 from nix_seed.core.values import dataclass
 from nix_seed.formats.tlog.merkle import TreeHead

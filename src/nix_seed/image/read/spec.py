@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.values import dataclass
 from nix_seed.flake.rules.outline import CONTENTS_PATH, SPEC_PATH
-from nix_seed.formats.oci.manifest import ANNOTATION_NAR_HASH, Descriptor, Manifest, MediaType
+from nix_seed.formats.oci.manifest import ANNOTATION_NAR_HASH, Descriptor, Manifest
 from nix_seed.image.read.stream import BlobReader, TarPieces
 from nix_seed.image.read.tar import EntryKind, read_entries
 from nix_seed.image.rules.spec import Spec
@@ -61,9 +61,7 @@ def read_seed(
     Raises ``InputError`` for an image that is not a seed, ``CheckedFalse`` for a spec that does
     not have the narHash stated, or not one layer for each of the manifest's.
     """
-    if root.descriptor.media_type != MediaType.MANIFEST:
-        raise InputError(f"{name} is a {root.descriptor.media_type}, not an image")
-    return _read_seed(name, Manifest.parse(root.body, name), source, largest)
+    return _read_seed(name, root.manifest(name), source, largest)
 
 
 def open_seed_image(stores: Stores, reference: AnyReference, system: str) -> SeedImage:

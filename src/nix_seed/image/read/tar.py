@@ -108,7 +108,10 @@ class _Reader:
         while True:
             header = self._exactly(_BLOCK)
             if header == _END:
-                self._check_ended(pax)
+                if pax:
+                    raise self._refuse("ends after an extended header that describes nothing")
+                if self._stream.read(_BLOCK).strip(b"\0"):
+                    raise self._refuse("goes on after an empty block, where a tar ends")
                 return None
             self._check_sum(header)
             size = self._number(header[124:136], "size")
@@ -201,12 +204,6 @@ class _Reader:
             raise self._refuse(f"{_show(name)} is a link whose target holds a NUL")
         if len(target) > _LONGEST_TARGET:
             raise self._refuse(f"{_show(name)} is a link whose target is {len(target)} bytes long")
-
-    def _check_ended(self, pax: dict[bytes, bytes]) -> None:
-        if pax:
-            raise self._refuse("ends after an extended header that describes nothing")
-        if self._stream.read(_BLOCK).strip(b"\0"):
-            raise self._refuse("goes on after an empty block, where a tar ends")
 
     def _extended(self, size: int) -> bytes:
         if not 0 <= size <= _LONGEST_HEADER:

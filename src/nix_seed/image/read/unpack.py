@@ -272,14 +272,18 @@ def _is_own_group(found: os.stat_result) -> bool:
     return named <= {user.pw_name for user in users if user.pw_uid == os.geteuid()}
 
 
-def clear_unpacked(cache: Path, before: float) -> tuple[str, ...]:
-    """Remove roots last used before the time *before*; return their names. A running one stays."""
+def clear_unpacked(cache: Path, before: float, *, dry: bool = False) -> tuple[str, ...]:
+    """Remove roots last used before the time *before*; return their names. A running one stays.
+
+    *dry* removes nothing.
+    """
     removed = []
     with _as_could_not_check(f"clear unpacked images in {cache}"):
         for root in sorted(cache.glob("sha256-*")) if cache.is_dir() else []:
             if _last_use(root) < before and not _is_mounted(root):
-                _remove(root)
-                _seal(root).unlink(missing_ok=True)
+                if not dry:
+                    _remove(root)
+                    _seal(root).unlink(missing_ok=True)
                 removed.append(root.name)
     return tuple(removed)
 

@@ -90,11 +90,12 @@ def find_culprits(
                 pull_bytes=sum(pulled[layer] for layer in layers),
             )
         )
-    return tuple(sorted(culprits, key=_dearest))
-
-
-def _dearest(culprit: Culprit) -> tuple[int, int, str]:
-    return -culprit.pull_bytes, -culprit.path_bytes, culprit.cause or culprit.roots[0].package
+    # The dearest first.
+    return tuple(
+        sorted(
+            culprits, key=lambda c: (-c.pull_bytes, -c.path_bytes, c.cause or c.roots[0].package)
+        )
+    )
 
 
 def _roots_of(came: Iterable[StorePath], closure: Closure) -> dict[StorePath, frozenset[StorePath]]:

@@ -24,6 +24,7 @@ what is read by it is checked by the NAR hash of each path.
 import hashlib
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Final, Literal, Protocol, Self
 
 from nix_seed.core.declared import Declared
@@ -121,25 +122,11 @@ class Sink(Protocol):
         ...
 
 
-class Pending(Protocol):
-    """A frame under way."""
-
-    def done(self) -> bool:
-        """Whether ``result`` would return at once."""
-        ...
-
-    def result(self) -> bytes:
-        """Wait for the compressed frame."""
-        ...
-
-
 class FramePool(Protocol):
     """Lends buffers of ``FRAME_SIZE`` bytes and compresses what was put into them."""
 
-    @property
-    def ahead(self) -> int:
-        """How many frames one layer may have under way."""
-        ...
+    ahead: int
+    """How many frames one layer may have under way."""
 
     def take(self) -> bytearray:
         """Lend a buffer, waiting until one is free."""
@@ -151,20 +138,9 @@ class FramePool(Protocol):
 
     def submit(
         self, compress: Callable[[memoryview], bytes], buffer: bytearray, size: int
-    ) -> Pending:
+    ) -> Future[bytes]:
         """Compress the first *size* bytes, then take the buffer back."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Done:
-    data: bytes
-
-    def done(self) -> bool:
-        return True
-
-    def result(self) -> bytes:
-        return self.data
 
 
 class Alone:
@@ -186,9 +162,10 @@ class Alone:
 
     def submit(
         self, compress: Callable[[memoryview], bytes], buffer: bytearray, size: int
-    ) -> Pending:
+    ) -> Future[bytes]:
         """Compress here and now."""
-        done = _Done(compress(memoryview(buffer)[:size]))
+        done = Future[bytes]()
+        done.set_result(compress(memoryview(buffer)[:size]))
         self._buffer = buffer
         return done
 
@@ -219,7 +196,7 @@ class FrameWriter:
         self._tar_size = self._blob_size = 0
         self._frames: list[Frame] = []
         self._hashes: list[bytes] = []
-        self._under_way: deque[tuple[Pending, int]] = deque()
+        self._under_way: deque[tuple[Future[bytes], int]] = deque()
         self._buffer: bytearray | None = None
         self._view = memoryview(b"")
         self._filled = self._hashed = self._capacity = 0

@@ -105,33 +105,27 @@ class _PathWriter:
 
     def write(self) -> None:
         for node in self._store.walk(self._path):
+            name = self._root + node.below
+            listed = node.name if node.depth else self._path.base_name.encode()
             if node.kind == DIRECTORY:
-                self._write_directory(node)
+                header = tar.header(name + b"/", tar.DIRECTORY, 0o555)
+                self._contents.add(FOLDER, node.depth, listed, 0, len(header))
+                self._out.put(header)
+                self.nar.directory(node.depth, node.name)
             elif node.kind == FILE:
+                kind, mode = (EXECUTABLE, 0o555) if node.executable else (PLAIN, 0o444)
+                header = tar.header(name, tar.FILE, mode, node.size)
+                self._contents.add(kind, node.depth, listed, node.size, len(header))
+                self._out.put(header)
                 self._write_file(node)
             else:
-                self._write_symlink(node)
-
-    def _write_directory(self, node: Node) -> None:
-        header = tar.header(self._root + node.below + b"/", tar.DIRECTORY, 0o555)
-        self._out.put(header)
-        self._contents.add(FOLDER, node.depth, self._name(node), 0, len(header))
-        self.nar.directory(node.depth, node.name)
-
-    def _write_symlink(self, node: Node) -> None:
-        name = self._root + node.below
-        header = tar.header(name, tar.SYMLINK, 0o777, target=node.target)
-        self._out.put(header)
-        self._contents.add_link(node.depth, self._name(node), node.target, len(header))
-        self.nar.symlink(node.depth, node.name, node.target)
+                header = tar.header(name, tar.SYMLINK, 0o777, target=node.target)
+                self._contents.add_link(node.depth, listed, node.target, len(header))
+                self._out.put(header)
+                self.nar.symlink(node.depth, node.name, node.target)
 
     def _write_file(self, node: Node) -> None:
         size = node.size
-        mode = 0o555 if node.executable else 0o444
-        header = tar.header(self._root + node.below, tar.FILE, mode, size)
-        self._out.put(header)
-        kind = EXECUTABLE if node.executable else PLAIN
-        self._contents.add(kind, node.depth, self._name(node), size, len(header))
         self.nar.file(node.depth, node.name, size, node.executable)
         if size:
             handle = self._store.open(self._path, node)
@@ -141,9 +135,6 @@ class _PathWriter:
                 self._store.close(handle)
             self._out.put(tar.padding(size))
         self.nar.end_file(size)
-
-    def _name(self, node: Node) -> bytes:
-        return node.name if node.depth else self._path.base_name.encode()
 
     def _copy(self, node: Node, handle: int) -> None:
         left = node.size

@@ -13,7 +13,7 @@ layers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -198,7 +198,13 @@ def container_entries(spec: Spec, contents: Sequence[bytes]) -> tuple[tar.TarEnt
     if spec.has_contents:
         table = dump_contents(contents)
         entries.append(tar.TarEntry(CONTENTS_PATH.encode(), tar.FILE, 0o444, table))
-    entries += _database(spec)
+    # Nix's state: a valid store from the first moment, with nothing to import.
+    database = build_database(spec.registrable(path) for path in sorted(spec.paths))
+    file_mode, mode = (0o666, 0o1777) if spec.any_user else (0o644, 0o755)
+    entries.append(tar.TarEntry(b"nix/var/nix/db/db.sqlite", tar.FILE, file_mode, database))
+    entries.append(tar.TarEntry(b"nix/var/nix/db/schema", tar.FILE, 0o644, SCHEMA_VERSION))
+    for name in _STATE:
+        entries.append(tar.TarEntry(f"nix/var/nix/{name}".encode(), tar.DIRECTORY, mode))
     if spec.any_user:
         entries += [tar.TarEntry(name.encode(), tar.DIRECTORY, 0o1777) for name in _WRITTEN]
     return tuple(entries)
@@ -216,16 +222,6 @@ def _entry(file: File) -> tar.TarEntry:
     if file.text is not None:
         return tar.TarEntry(name, tar.FILE, int(file.mode or "0644", 8), file.text.encode())
     return tar.TarEntry(name, tar.DIRECTORY, int(file.mode or "0755", 8))
-
-
-def _database(spec: Spec) -> Iterator[tar.TarEntry]:
-    """Yield Nix's state: a valid store from the first moment, with nothing to import."""
-    database = build_database(spec.registrable(path) for path in sorted(spec.paths))
-    file_mode, mode = (0o666, 0o1777) if spec.any_user else (0o644, 0o755)
-    yield tar.TarEntry(b"nix/var/nix/db/db.sqlite", tar.FILE, file_mode, database)
-    yield tar.TarEntry(b"nix/var/nix/db/schema", tar.FILE, 0o644, SCHEMA_VERSION)
-    for name in _STATE:
-        yield tar.TarEntry(f"nix/var/nix/{name}".encode(), tar.DIRECTORY, mode)
 
 
 CONTAINER_TIER = "container"
@@ -305,7 +301,7 @@ def _comments(spec: Spec, tiers: Sequence[str]) -> list[str]:
     """Name each layer for ``docker history``: its tier and its largest packages."""
     comments = []
     for group in spec.layers:
-        largest = sorted(group.paths, key=lambda path: (-spec.paths[path].nar_size, path))
+        largest = spec.largest(group.paths)
         names = ", ".join(path.name for path in largest[:3])
         more = f" and {len(largest) - 3} more" if len(largest) > 3 else ""
         comments.append(f"{group.tier}: {names}{more}")

@@ -1,8 +1,8 @@
 """Is a signature in a log that is trusted? Decided from the entry alone: no network, no clock.
 
-``evaluate_entry`` answers with a frozen result for each entry, whatever is wrong with it;
-``check_entry`` raises from it. How many logs are enough is the caller's to say; a log is counted
-by its ``id``, and two of one key are refused when the trust is put together.
+``evaluate_entry`` answers with a frozen result for each entry, whatever is wrong with it. How many
+logs are enough is the caller's to say; a log is counted by its ``id``, and two of one key are
+refused when the trust is put together.
 
 Whether a log has kept what it once showed is decided from two tree heads and the proof between
 them. Three lies have three names: a log *rolls back* when its newest tree is smaller than one seen
@@ -310,9 +310,6 @@ class History(StrEnum):
     SAME = "same"
     GREW = "grew"
     OLDER = "older"
-    ROLLED_BACK = "rolled back"
-    FORKED = "forked"
-    SPLIT_VIEW = "split view"
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,56 +319,37 @@ class HistoryResult:
     history: History
     reason: str
 
-    @property
-    def honest(self) -> bool:
-        """Whether the log only appended."""
-        return self.history in {History.SAME, History.GREW, History.OLDER}
-
-
-def evaluate_history(
-    seen: Checkpoint, now: Checkpoint, proof: merkle.Proof, *, newest: bool
-) -> HistoryResult:
-    """Judge the checkpoint *now* by *seen*; *proof* is the consistency proof between their sizes.
-
-    *newest*: the log gave *now* as its newest, so it may not be smaller. Otherwise it came with an
-    entry made long ago, and may; it must still be a beginning of *seen*. Both are of one log, and
-    their signatures have been verified.
-    """
-    older, newer = sorted((seen.head, now.head), key=lambda head: head.size)
-    sizes = f"{seen.head.size} leaves were seen before, and now {now.head.size}"
-    if newest and now.head.size < seen.head.size:
-        # No proof is needed, and none may be had: who takes leaves back takes their tiles, too.
-        return HistoryResult(History.ROLLED_BACK, sizes)
-    if older.size == newer.size and older.root != newer.root:
-        reason = f"it signed two roots for size {now.head.size}: {seen.head}, and {now.head}"
-        return HistoryResult(History.SPLIT_VIEW, reason)
-    try:
-        merkle.check_consistency(proof, older, newer)
-    except CheckedFalse as error:
-        return HistoryResult(History.FORKED, f"{sizes}, but {error.message}")
-    if now.head.size < seen.head.size:
-        return HistoryResult(History.OLDER, sizes)
-    history = History.SAME if older.size == newer.size else History.GREW
-    return HistoryResult(history, sizes)
-
 
 def check_history(
     log: str, seen: Checkpoint, now: Checkpoint, proof: merkle.Proof, *, newest: bool
 ) -> HistoryResult:
-    """Judge as ``evaluate_history`` does; ``CheckedFalse`` unless the log called *log* is honest.
+    """Judge the checkpoint *now* by *seen*; *proof* is the consistency proof between their sizes.
 
-    The error's detail holds both checkpoints' texts.
+    *newest*: the log gave *now* as its newest, so it may not be smaller. Otherwise it came with an
+    entry made long ago, and may; it must still be a beginning of *seen*. Both are of the log that
+    is called *log*, and their signatures have been verified. ``CheckedFalse`` unless it only
+    appended; the error's detail holds both checkpoints' texts.
     """
-    result = evaluate_history(seen, now, proof, newest=newest)
-    if not result.honest:
-        words = {
-            History.ROLLED_BACK: "rolled back",
-            History.FORKED: "forked",
-            History.SPLIT_VIEW: "shows a split view",
-        }
+    older, newer = sorted((seen.head, now.head), key=lambda head: head.size)
+    sizes = f"{seen.head.size} leaves were seen before, and now {now.head.size}"
+    lie = None
+    if newest and now.head.size < seen.head.size:
+        # No proof is needed, and none may be had: who takes leaves back takes their tiles, too.
+        lie = f"rolled back: {sizes}"
+    elif older.size == newer.size and older.root != newer.root:
+        roots = f"it signed two roots for size {now.head.size}: {seen.head}, and {now.head}"
+        lie = f"shows a split view: {roots}"
+    else:
+        try:
+            merkle.check_consistency(proof, older, newer)
+        except CheckedFalse as error:
+            lie = f"forked: {sizes}, but {error.message}"
+    if lie is not None:
         raise CheckedFalse(
-            f"the log {log} {words[result.history]}: {result.reason}",
+            f"the log {log} {lie}",
             hint="keep both checkpoints, and do not trust the log until its operator explains",
             detail=f"seen before:\n{seen}now:\n{now}",
         )
-    return result
+    if now.head.size < seen.head.size:
+        return HistoryResult(History.OLDER, sizes)
+    return HistoryResult(History.SAME if older.size == newer.size else History.GREW, sizes)

@@ -80,8 +80,11 @@ class Served:
     @property
     def words(self) -> str:
         """The answer in one line."""
-        names = ", ".join(builder.id for builder in self.builders)
-        return f"on the word of {names}" + _but(self.dissents)
+        said = f"on the word of {', '.join(builder.id for builder in self.builders)}"
+        if not self.dissents:
+            return said
+        number = plural(len({word.nar_hash for word in self.dissents}), "other NAR")
+        return f"{said}; {_who(self.dissents)} got {number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,10 +215,3 @@ def _answer(words: Iterable[Word], place: Mapping[str, int], policy: Policy) -> 
 
 def _who(words: Iterable[Word]) -> str:
     return ", ".join(dict.fromkeys(word.builder.id for word in words))
-
-
-def _but(dissents: Sequence[Word]) -> str:
-    if not dissents:
-        return ""
-    number = len({word.nar_hash for word in dissents})
-    return f"; {_who(dissents)} got {plural(number, 'other NAR')}"

@@ -7,14 +7,13 @@ it. All of that is only a hint: what is believed is the signed statement.
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Iterable
 from dataclasses import field, replace
 from typing import Annotated, Any, ClassVar, Final
 
 from nix_seed.core.declared import Codec, Declared, at, check_time
-from nix_seed.core.digests import Digest, NarHash
+from nix_seed.core.digests import Digest, NarHash, exact_base64, to_base64
 from nix_seed.core.errors import InputError
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.bundle import BUNDLE_V03
@@ -166,17 +165,16 @@ def read_entry(item: Descriptor, hash_part: str | None, where: str) -> KeptOutpu
 
 def with_nar(entry: Descriptor, blob: bytes) -> Descriptor:
     """Return *entry* with the *blob* of its NAR in it, for the index of a whole commit."""
-    text = base64.b64encode(blob).decode()
-    return replace(entry, annotations={**entry.annotations, _INLINE: text})
+    return replace(entry, annotations={**entry.annotations, _INLINE: to_base64(blob)})
 
 
 def nar_within(item: Descriptor, kept: KeptOutput) -> bytes | None:
     """Return the blob of *kept*'s NAR that *item* holds; None where it holds none, or another."""
     text = item.annotations.get(_INLINE, "")
-    if not text or len(text) > 2 * LARGEST_INLINE or not text.isascii():
+    if not text or len(text) > 2 * LARGEST_INLINE:
         return None
     try:
-        blob = base64.b64decode(text, validate=True)
+        blob = exact_base64(text)
     except ValueError:
         return None
     return blob if Digest.of(blob) == kept.nar.digest else None

@@ -10,8 +10,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from nix_seed.core.declared import to_base64
-from nix_seed.core.digests import Digest, encode_nix32
+from nix_seed.core.digests import Digest, encode_nix32, to_base64
 from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.store_path import HASH_PART, STORE_DIR, PathInfo, StorePath, fingerprint
 
@@ -52,7 +51,7 @@ def narinfo(
         f"StorePath: {info.path}",
         f"URL: {nar_url(info.path, digest)}",
         "Compression: zstd",
-        f"FileHash: {_nix(digest)}",
+        f"FileHash: sha256:{encode_nix32(digest.raw)}",
         f"FileSize: {size}",
         f"NarHash: {info.nar_hash.nix32}",
         f"NarSize: {info.nar_size}",
@@ -78,7 +77,3 @@ def asked_nar(url: str) -> tuple[str, Digest] | None:
     """Return whose NAR *url* asks for: the path's hash part, and the blob."""
     found = _NAR.match(url)
     return None if found is None else (found[1], Digest(found[2]))
-
-
-def _nix(digest: Digest) -> str:
-    return f"sha256:{encode_nix32(digest.raw)}"

@@ -84,7 +84,9 @@ class OutputsStatement(Declared):
 
 def make_statement(said: OutputsStatement) -> Statement:
     """Return the statement over every output's NAR, and the key of the commit's outputs."""
-    return Statement(tuple(_subjects(said)), PREDICATE_TYPE, said.to_json())
+    outputs = (Subject(str(each.path), Digest(each.nar_hash.hex)) for each in said.outputs)
+    of_commit = Subject("outputs of commit", outputs_subject(said.commit).digest)
+    return Statement((*outputs, of_commit), PREDICATE_TYPE, said.to_json())
 
 
 def read_statement(statement: Statement, what: str) -> OutputsStatement:
@@ -109,9 +111,3 @@ def outputs_subject(commit: Commit) -> Descriptor:
     """
     text = f"nix-seed/outputs/v1\0{commit.algorithm}{commit.hex}".encode()
     return Descriptor(KEY_TYPE, Digest(hashlib.sha256(text).hexdigest()), len(text))
-
-
-def _subjects(said: OutputsStatement) -> Iterator[Subject]:
-    for each in said.outputs:
-        yield Subject(str(each.path), Digest(each.nar_hash.hex))
-    yield Subject("outputs of commit", outputs_subject(said.commit).digest)

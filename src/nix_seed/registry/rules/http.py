@@ -20,6 +20,7 @@ import base64
 import re
 from collections.abc import Mapping
 from dataclasses import field, replace
+from datetime import UTC, datetime
 from enum import Enum
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
@@ -30,7 +31,7 @@ from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.values import dataclass
-from nix_seed.formats.oci.manifest import MediaType
+from nix_seed.formats.oci.manifest import DOCKERS, MediaType
 
 _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
@@ -125,6 +126,17 @@ def number(text: str | None) -> int | None:
     return int(plain[0]) if plain else None
 
 
+def date(text: str) -> datetime:
+    """Read a header's date (RFC 9110, 5.6.7); ``ValueError`` for what is none.
+
+    It is UTC, also where it says so by ``-0000``, which others take for a time without a zone.
+    """
+    from email.utils import parsedate_to_datetime
+
+    read = parsedate_to_datetime(text)
+    return read.replace(tzinfo=UTC) if read.tzinfo is None else read
+
+
 _NAMED = re.compile(
     r"(?:(?P<scheme>[a-z0-9+.-]+)://)?(?:(?P<user>[^@/]*)@)?(?P<rest>[^@]+)\Z", re.I
 )
@@ -143,7 +155,8 @@ def proxy_for(environ: Mapping[str, str], url: Url) -> Proxy | None:
 
     ``InputError`` for a proxy that cannot be used; its message holds no password.
     """
-    if is_loopback(url.host) or _exempt(_get(environ, "no") or "", url):
+    exempt = re.split(r"[\s,]+", (_get(environ, "no") or "").lower())
+    if is_loopback(url.host) or any(_matches(entry, url) for entry in exempt if entry):
         return None
     for name in (url.scheme, "all"):
         if value := _get(environ, name):
@@ -167,10 +180,6 @@ def proxy_for(environ: Mapping[str, str], url: Url) -> Proxy | None:
 
 def _get(environ: Mapping[str, str], name: str) -> str | None:
     return environ.get(f"{name}_proxy") or environ.get(f"{name.upper()}_PROXY")
-
-
-def _exempt(no_proxy: str, url: Url) -> bool:
-    return any(_matches(entry.lower(), url) for entry in re.split(r"[\s,]+", no_proxy) if entry)
 
 
 def _matches(entry: str, url: Url) -> bool:
@@ -299,12 +308,7 @@ TABLE: Final = (
         "where tags are immutable here, exempt the tags sha256-* from that",
     ),
     _row(_Q.TAKE_MANIFEST, "413", _M.REFUSED, said="the manifest is too large for this registry"),
-    _row(
-        _Q.TAKE_MANIFEST,
-        "404 405 406 415 422 501",
-        _M.REFUSED,
-        said=UNKNOWN_KIND,
-    ),
+    _row(_Q.TAKE_MANIFEST, "404 405 406 415 422 501", _M.REFUSED, said=UNKNOWN_KIND),
     _row(_Q.TOKEN, "200", _M.YES),
     _row(_Q.FORGET, "200 202 204 400 404 405 501", _M.YES),
 )
@@ -360,12 +364,7 @@ def who_answered(status: int, headers: Mapping[str, str], host: str, home: str) 
     return "the registry"
 
 
-READABLE: Final = (
-    MediaType.MANIFEST,
-    MediaType.INDEX,
-    "application/vnd.docker.distribution.manifest.v2+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-)
+READABLE: Final = (MediaType.MANIFEST, MediaType.INDEX, *DOCKERS)
 """The documents that a registry is asked for."""
 
 
@@ -384,4 +383,7 @@ def document_type(header: str | None, body: bytes = b"", label: str = "") -> str
         return kind or MediaType.MANIFEST
     value = canonical_json.loads(body, label=label)
     inner = value.get("mediaType") if isinstance(value, dict) else None
-    return inner if isinstance(inner, str) else kind or MediaType.MANIFEST
+    if isinstance(inner, str):
+        return inner
+    is_index = isinstance(value, dict) and "manifests" in value
+    return kind or (MediaType.INDEX if is_index else MediaType.MANIFEST)

@@ -1,6 +1,7 @@
 """What a log holds in a promoter's name, and whether anything that was found explains it."""
 
 import base64
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 
@@ -197,10 +198,14 @@ def _genuine(body: HashedRekord) -> bool | None:
 
 
 def _of_pem(pem: bytes) -> Verifier:
-    """Return the verifier that Rekor v1 keeps as PEM; one that is none is nobody's."""
+    """Return the verifier that Rekor v1 keeps as PEM; one that is none is nobody's.
+
+    What else stands between the letters, or after them, hides no entry: Pythons differ in that.
+    """
     label, body = b"-----BEGIN CERTIFICATE-----", pem.strip().split(b"\n")
+    letters = re.sub(rb"[^A-Za-z0-9+/]", b"", b"".join(body[1:-1]).partition(b"=")[0])
     try:
-        der = base64.b64decode(b"".join(body[1:-1]))
+        der = base64.b64decode(letters + b"=" * (-len(letters) % 4))
     except ValueError:
         der = b""
     return Verifier(certificate=der) if body[0] == label else Verifier(der)

@@ -4,5 +4,5 @@ A page is made of ``parts``; all markup lies in templates, which escape whatever
 
     checks = check_list([ShownCheck("Signature", State.VERIFIED, "by alice")])
     section = PageSection("checks", "Checks", "All is well.", checks)
-    page("A ledger", badge(State.VERIFIED), [section])
+    page("A ledger", macro("badge", State.VERIFIED), [section])
 """

@@ -99,16 +99,6 @@ def macro(name: str, *values: Any, of: str = "parts.html.j2") -> Markup:
     return made
 
 
-def badge(state: State, reason: Child = None) -> Markup:
-    """Return a verdict, large: its shape, its word, and why."""
-    return macro("badge", state, reason)
-
-
-def mark(state: State) -> Markup:
-    """Return the shape of *state*; its word always stands beside it."""
-    return macro("mark", state)
-
-
 def check_list(checks: Iterable[ShownCheck]) -> Markup:
     """Return checks below one another, each with its state, words and evidence."""
     return macro("check_list", list(checks))

@@ -187,16 +187,11 @@ _GHCR = "ghcr.io"
 _NAMES = {"github": "{}-seed", "gitlab": "{}/seed"}
 
 
-@dataclass(frozen=True, slots=True)
-class SeedAttr:
-    """Where the flake lies below its start, and its attribute; None is ``seed``, if there."""
+def parse_seed_attr(text: str) -> tuple[str, str | None]:
+    """Read ``.#seed``, ``sub/dir#attribute``, ``#attribute`` or ``attribute``.
 
-    directory: str
-    attr: str | None
-
-
-def parse_seed_attr(text: str) -> SeedAttr:
-    """Read ``.#seed``, ``sub/dir#attribute``, ``#attribute`` or ``attribute``."""
+    Returns the flake's directory below its start, and its attribute; None is ``seed``, if there.
+    """
     directory, hash_sign, attr = text.strip().rpartition("#")
     if not hash_sign and (attr.startswith((".", "/")) or "/" in attr):
         directory, attr = attr, ""
@@ -205,7 +200,7 @@ def parse_seed_attr(text: str) -> SeedAttr:
             f"seed_attr {text!r} names a flake that is not in the checkout",
             hint="what is published is the commit checked out: name a directory of it, .#seed",
         )
-    return SeedAttr(directory or ".", None if attr in ("", "seed") else attr)
+    return directory or ".", None if attr in ("", "seed") else attr
 
 
 def parse_list(text: str, separators: re.Pattern[str] = _SEPARATORS) -> tuple[str, ...]:

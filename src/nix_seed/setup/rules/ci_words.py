@@ -12,7 +12,7 @@ read spelt as a character reference, which neither reads (CommonMark, section 2.
 
 import html
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from nix_seed.core.safe_text import printable
@@ -119,6 +119,7 @@ LARGEST = 1 << 20
 """What GitHub takes of one step, in bytes; it drops all of a larger one."""
 
 _MARGIN = 4096
+_MOST_LINES = 1000  # of one part
 _LONGEST_CELL = 400
 # Signs that begin or end nothing in the middle of a line.
 _PLAIN = frozenset(" -+=,/%;()")
@@ -137,68 +138,35 @@ def _spelt(character: str) -> str:
     return f"&#{ord(character)};" if character.isprintable() else "&#65533;"
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part of a page: a *head*, *lines* of which some may be left out, and what ends it.
-
-    *end* is given the number of lines that were left out. What there is no room for is cut, but for
-    head and end; a part without lines goes as a whole.
-    """
-
-    head: str
-    lines: tuple[str, ...]
-    end: Callable[[int], str]
-
-    @property
-    def least(self) -> int:
-        """The bytes of it that cannot be done without."""
-        return len((self.head + self.end(len(self.lines))).encode())
-
-    def render(self, room: int) -> str:
-        """Return as much of it as fits in *room* bytes."""
-        text, left = self.head, room - self.least
-        if left < 0 and not self.lines:
-            return ""
-        for number, line in enumerate(self.lines):
-            left -= len(line.encode())
-            if left < 0:
-                return text + self.end(len(self.lines) - number)
-            text += line
-        return text + self.end(0)
-
-
-def paragraph(text: str) -> Part:
+def paragraph(text: str) -> str:
     """Return a paragraph of Markdown of our own; what is quoted in it went through ``code``."""
-    return Part(f"{text}\n\n", (), lambda _: "")
+    return f"{text}\n\n"
 
 
-def table(heading: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Part:
+def table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return rows under a heading and column titles; cells are Markdown of our own."""
-    titles = f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n"
-    lines = tuple(f"| {' | '.join(row)} |\n" for row in rows)
-    head = f"### {heading}\n\n{titles}"
-    return Part(head, lines, lambda left: f"\n… and {left} more\n\n" if left else "\n")
+    shown = [columns, ["---"] * len(columns), *rows[:_MOST_LINES]]
+    lines = "".join(f"| {' | '.join(row)} |\n" for row in shown)
+    return f"### {heading}\n\n{lines}\n{_left(rows)}"
 
 
-def verbatim(heading: str, lines: Iterable[str]) -> Part:
+def verbatim(heading: str, lines: Sequence[str]) -> str:
     """Return lines as they are, of anybody's: a log, a command, a report."""
-    shown = tuple(f"{html.escape(_printable(line))}\n" for line in lines)
-    return Part(
-        f"### {heading}\n\n<pre>\n",
-        shown,
-        lambda left: f"{f'… and {left} more lines' if left else ''}</pre>\n\n",
-    )
+    shown = "".join(f"{html.escape(_printable(line))}\n" for line in lines[:_MOST_LINES])
+    return f"### {heading}\n\n<pre>\n{shown}</pre>\n\n{_left(lines)}"
 
 
-def build_summary(title: str, parts: Sequence[Part], largest: int = LARGEST) -> str:
-    """Return the page; where it would be too large, the parts are cut, the first ones last."""
+def _left(lines: Sequence[object]) -> str:
+    left = len(lines) - _MOST_LINES
+    return f"… and {left} more\n\n" if left > 0 else ""
+
+
+def build_summary(title: str, parts: Iterable[str]) -> str:
+    """Return the page; a part that would make it too large is left out, and said to be."""
     text = f"## {title}\n\n"
-    room = largest - min(_MARGIN, largest // 8) - len(text.encode())
-    for number, part in enumerate(parts):
-        later = sum(each.least for each in parts[number + 1 :])
-        done = part.render(room - later)
-        room -= len(done.encode())
-        text += done
+    for part in parts:
+        fits = len((text + part).encode()) <= LARGEST - _MARGIN
+        text += part if fits else "A part that is too large for this page is left out.\n\n"
     return text
 
 

@@ -9,7 +9,7 @@ programs beside its own, so what is asked of both kinds is asked in the shell's 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final, Literal
 
@@ -380,18 +380,8 @@ def _engine_fix(name: str, said: str) -> str:
     return f"`{name} info` must succeed"
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """The time *there*, when it was *here* on this machine; *source* is a server."""
-
-    source: str
-    here: datetime
-    there: datetime
-
-    @property
-    def skew(self) -> timedelta:
-        """How far this machine is ahead."""
-        return self.here - self.there
+Reading = tuple[str, timedelta]
+"""How far this machine is ahead of a server, which is named."""
 
 
 def judge_clock(readings: Sequence[Reading]) -> Diagnosis | None:
@@ -401,40 +391,30 @@ def judge_clock(readings: Sequence[Reading]) -> Diagnosis | None:
     """
     if not readings:
         return None
-    best = min(readings, key=lambda each: abs(each.skew))
-    seconds = round(abs(best.skew).total_seconds())
-    side = "ahead of" if best.skew > timedelta(0) else "behind"
-    said = f"{seconds} s {side} {best.source}"
-    fix = "set the clock: timedatectl set-ntp true"
+    source, skew = min(readings, key=lambda each: abs(each[1]))
+    side = "ahead of" if skew > timedelta(0) else "behind"
+    said = f"{round(abs(skew).total_seconds())} s {side} {source}"
     why = "certificates of keyless signers last ten minutes, tokens of registries five"
-    if abs(best.skew) > _SKEW_FALSE:
-        return Diagnosis("clock", "skew", Health.FALSE, said, fix, why)
-    if abs(best.skew) > _SKEW_WARNING:
-        return Diagnosis("clock", "skew", Health.WARNING, said, fix, why)
-    return Diagnosis("clock", "skew", Health.FINE, said, why=why)
+    health = Health.FALSE if abs(skew) > _SKEW_FALSE else Health.WARNING
+    if abs(skew) <= _SKEW_WARNING:
+        return Diagnosis("clock", "skew", Health.FINE, said, why=why)
+    return Diagnosis("clock", "skew", health, said, "set the clock: timedatectl set-ntp true", why)
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
-    """A *place* on disk, its *free* bytes, and why nothing can be written there, if so."""
+def judge_room(name: str, place: str, free: int, problem: str | None, variable: str) -> Diagnosis:
+    """Judge whether there is room at *place*, for which *variable* names another.
 
-    name: str
-    place: str
-    free: int
-    problem: str | None
-    variable: str
-
-
-def judge_room(room: Room) -> Diagnosis:
-    """Judge whether there is room, and leave to use it."""
-    said = f"{room.place}: {room.free / 1e9:.1f} GB free"
-    fix = f"make room there, or choose another place: {room.variable}=DIR"
-    if room.problem is not None:
-        fix = f"choose a place that you may write to: {room.variable}=DIR"
-        said = f"{room.place} cannot be written to: {room.problem}"
-        return Diagnosis("disk", room.name, Health.FALSE, said, fix)
-    if room.free < _LEAST_ROOM:
-        return Diagnosis("disk", room.name, Health.FALSE, said, fix)
-    if room.free < _LITTLE_ROOM:
-        return Diagnosis("disk", room.name, Health.WARNING, said, fix)
-    return Diagnosis("disk", room.name, Health.FINE, said)
+    *free* are bytes. *problem* is why nothing can be written there, if so.
+    """
+    if problem is not None:
+        said, fix = (
+            f"{place} cannot be written to: {problem}",
+            "choose a place that you may write to",
+        )
+        return Diagnosis("disk", name, Health.FALSE, said, f"{fix}: {variable}=DIR")
+    said = f"{place}: {free / 1e9:.1f} GB free"
+    if free >= _LITTLE_ROOM:
+        return Diagnosis("disk", name, Health.FINE, said)
+    health = Health.FALSE if free < _LEAST_ROOM else Health.WARNING
+    fix = f"make room there, or choose another place: {variable}=DIR"
+    return Diagnosis("disk", name, health, said, fix)

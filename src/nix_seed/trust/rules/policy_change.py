@@ -92,10 +92,22 @@ def evaluate_change(
         for verdict in verdicts
         if verdict.statement is not None and verdict.statement.predicate == wanted
     }
-    signed_by = _counted(old, {voters[signer] for signer in agreed if signer in voters})
-    threshold = old.quorum.promoters if old.promoters else old.quorum.threshold
-    problems = tuple(_problems(old, new, len(signed_by), threshold))
-    return PolicyChange(tuple(compare_policies(old, new)), signed_by, threshold, verdicts, problems)
+    ids = {voters[signer] for signer in agreed if signer in voters}
+    if old.promoters:
+        threshold, whom = old.quorum.promoters, "promoters"
+        signed_by = tuple(each.id for each in old.promoters if each.id in ids)
+    else:
+        # Builders count only as far as they are independent.
+        threshold, whom = old.quorum.threshold, "independent builders"
+        builders = [each for each in old.builders if each.id in ids and each.revoked_at is None]
+        signed_by = tuple(e.id for e in independent_builders(builders, old.quorum.distinct))
+    problems = [*_step_problems(old, new)]
+    if len(signed_by) < threshold:
+        problems.append(
+            f"{len(signed_by)} of the {threshold} {whom} of the old policy that must sign did"
+        )
+    changes = tuple(compare_policies(old, new))
+    return PolicyChange(changes, signed_by, threshold, verdicts, tuple(problems))
 
 
 def compare_policies(old: Policy, new: Policy) -> Iterator[str]:
@@ -110,21 +122,6 @@ def compare_policies(old: Policy, new: Policy) -> Iterator[str]:
             yield from _compare(label, getattr(one, field.name), getattr(other, field.name))
     for name in ("builders", "logs", "witnesses", "promoters", "ledgers"):
         yield from _compare_lists(name, getattr(old, name), getattr(new, name))
-
-
-def _counted(old: Policy, ids: set[str]) -> tuple[str, ...]:
-    """Return whose signatures count: builders only as far as they are independent."""
-    if old.promoters:
-        return tuple(each.id for each in old.promoters if each.id in ids)
-    builders = [each for each in old.builders if each.id in ids and each.revoked_at is None]
-    return tuple(each.id for each in independent_builders(builders, old.quorum.distinct))
-
-
-def _problems(old: Policy, new: Policy, signed: int, wanted: int) -> Iterator[str]:
-    yield from _step_problems(old, new)
-    if signed < wanted:
-        whom = "promoters" if old.promoters else "independent builders"
-        yield f"{signed} of the {wanted} {whom} of the old policy that must sign did"
 
 
 def _step_problems(old: Policy, new: Policy) -> Iterator[str]:

@@ -14,12 +14,12 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from contextlib import contextmanager
 from dataclasses import field
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Final, Self, TypeVar
 
 from nix_seed.core.errors import InputError
 from nix_seed.core.values import dataclass
 from nix_seed.core.words import in_utc, plural
-from nix_seed.formats.tlog.note import NoteKey
 from nix_seed.trust.rules.policy import Builder, Policy, same_name, signer_name
 from nix_seed.trust.rules.quorum import independent_builders
 from nix_seed.trust.rules.signer import CertificateIdentity, PublicKey, SignedBy
@@ -216,12 +216,10 @@ class Section:
         for key in self.values:
             if key not in self._asked:
                 near = difflib.get_close_matches(key, self._asked, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"known: {self._known()}"
+                known = ", ".join(sorted(self._asked))
+                hint = f"did you mean {near[0]}?" if near else f"known: {known}"
                 raise self.error(f"{self._name()} has no key {key!r}", key, hint)
         return self
-
-    def _known(self) -> str:
-        return ", ".join(sorted(self._asked))
 
     def _name(self) -> str:
         tables = [part for part in self.place if isinstance(part, str)]
@@ -252,21 +250,17 @@ def check_policy(policy: Policy, root: Section, now: datetime) -> None:
         raise root.error("epoch must be 1 or more; each change of the policy raises it", "epoch")
     if policy.expires <= now:
         raise root.error(
-            f"the policy expired on {in_utc(policy.expires)}",
+            f"the policy expired on {in_utc(policy.expires)}, and it is {in_utc(now)} here",
             "expires",
-            "ask whoever publishes it for the next epoch",
+            "set this machine's clock if it is wrong; else ask its publisher for the next epoch",
         )
     if not policy.systems:
         raise root.error("the policy needs systems: those that make a release complete", "systems")
-    for key, ids in (
-        ("builders", [each.id for each in policy.builders]),
-        ("logs", [each.id for each in policy.logs]),
-        ("witnesses", [each.id for each in policy.witnesses]),
-        ("promoters", [each.id for each in policy.promoters]),
-    ):
+    for key in ("builders", "logs", "witnesses", "promoters"):
+        ids = [each.id for each in getattr(policy, key)]
         _check_unique(root, key, ids, f"two {key} have the id {{}}", same_name)
-    _check_signers(root, "builders", [builder.signer for builder in policy.builders])
-    _check_signers(root, "promoters", [promoter.signer for promoter in policy.promoters])
+    for key in ("builders", "promoters"):
+        _check_signers(root, key, [each.signer for each in getattr(policy, key)])
     _check_builders(policy, root)
     _check_quorum(policy, root)
     _check_logs(policy, root)
@@ -303,10 +297,11 @@ def check_counts(
             f"{builder.id} was revoked at {in_utc(builder.revoked_at)}",
             hint="what it says now counts for nothing; sign as another builder of the policy",
         )
-    if builder.not_before is not None and now < builder.not_before:
+    if (since := builder.not_before) is not None and now < since:
         raise InputError(
-            f"{builder.id} counts from {in_utc(builder.not_before)} on, and that is to come",
-            hint="attest after that, or change its notBefore in the policy",
+            f"{builder.id} counts from {in_utc(since)} on, and it is {in_utc(now)} here",
+            hint="set this machine's clock if it is wrong; else attest after that, or change its"
+            " notBefore in the policy",
         )
 
 
@@ -338,15 +333,17 @@ def policy_warnings(policy: Policy, now: datetime) -> tuple[str, ...]:
 
 
 def _check_signers(root: Section, key: str, signers: Sequence[SignedBy]) -> None:
-    _check_unique(
-        root,
-        key,
-        signers,
-        f"two {key} have one signer, {{}}: they would be one voice under two names",
-        _same_signer,
-        signer_name,
-    )
-    _check_overlap(root, key, signers)
+    message = f"two {key} have one signer, {{}}: they would be one voice under two names"
+    _check_unique(root, key, signers, message, _same_signer, signer_name)
+    # Refuse who is trusted for every repository, and once more for one of them.
+    certified = [each for each in signers if isinstance(each, CertificateIdentity)]
+    anywhere = {_name(each) for each in certified if not each.repository}
+    for number, each in enumerate(signers):
+        if isinstance(each, PublicKey) or not each.repository or _name(each) not in anywhere:
+            continue
+        raise _at(root, key, number).error(
+            f"{each} is trusted for every repository, too: that would be one voice under two names"
+        )
 
 
 def _same_signer(signer: SignedBy) -> Hashable:
@@ -358,21 +355,6 @@ def _same_signer(signer: SignedBy) -> Hashable:
 
 def _name(signer: CertificateIdentity) -> tuple[str, str]:
     return signer.issuer.rstrip("/").casefold(), signer.subject.casefold()
-
-
-def _check_overlap(root: Section, key: str, signers: Sequence[SignedBy]) -> None:
-    """Refuse who is trusted for every repository, and once more for one of them."""
-    anywhere = {_name(each) for each in _certified(signers) if not each.repository}
-    for number, each in enumerate(signers):
-        if isinstance(each, PublicKey) or not each.repository or _name(each) not in anywhere:
-            continue
-        raise _at(root, key, number).error(
-            f"{each} is trusted for every repository, too: that would be one voice under two names"
-        )
-
-
-def _certified(signers: Sequence[SignedBy]) -> list[CertificateIdentity]:
-    return [each for each in signers if not isinstance(each, PublicKey)]
 
 
 def _check_unique(
@@ -441,14 +423,12 @@ def _able(policy: Policy, system: str) -> list[Builder]:
 def _check_logs(policy: Policy, root: Section) -> None:
     section = root.table("quorum")
     # One log under two URLs is one log: what tells logs apart is who signs their checkpoints.
-    logs = [log.key for log in policy.logs]
+    logs, der = [log.key for log in policy.logs], attrgetter("der")
+    origins, witnesses = (log.origin for log in policy.logs), (w.key for w in policy.witnesses)
     message = "two logs have the key {}: one log would count as two"
-    _check_unique(root, "logs", logs, message, _key_itself)
-    _check_unique(
-        root, "logs", [log.origin for log in policy.logs], "two logs have origin {}", str.casefold
-    )
-    witnesses = [witness.key for witness in policy.witnesses]
-    _check_unique(root, "witnesses", witnesses, "two witnesses have the key {}", _key_itself)
+    _check_unique(root, "logs", logs, message, der)
+    _check_unique(root, "logs", origins, "two logs have origin {}", str.casefold)
+    _check_unique(root, "witnesses", witnesses, "two witnesses have the key {}", der)
     for number, witness in enumerate(policy.witnesses):
         if witness.key.der in {log.key.der for log in policy.logs}:
             raise _at(root, "witnesses", number).error(
@@ -463,10 +443,6 @@ def _check_logs(policy: Policy, root: Section) -> None:
         raise section.error(f"the policy demands {wanted} and lists {listed}", "witnesses")
     if policy.quorum.witnesses and not policy.quorum.logs:
         raise section.error("witnesses watch logs, and no log is demanded", "witnesses")
-
-
-def _key_itself(key: NoteKey) -> Hashable:
-    return key.der
 
 
 def _at(root: Section, key: str, number: int) -> Section:

@@ -58,14 +58,20 @@ def _policy(root: Section, digest: Digest) -> policies.Policy:
             hint="such as expires = 2027-01-31T00:00:00Z: nobody may trust it forever unawares",
         )
     systems = root.strings("systems")
-    sigstore, licences = root.table("sigstore"), root.table("licences")
+    sigstore, licences, built = map(root.table, ("sigstore", "licences", "built"))
     return policies.Policy(
         epoch=root.required("epoch", int),
         expires=expires,
         source=root.optional("source", str),
         systems=systems,
         quorum=_quorum(root.table("quorum")),
-        built=_built(root.table("built")),
+        built=built.whole(
+            policies.BuiltDemands(
+                here=built.flag("requireBuiltHere"),
+                sandbox=built.flag("requireSandbox"),
+                no_reused_layers=built.flag("refuseReusedLayers"),
+            )
+        ),
         builders=tuple(_builder(each, systems) for each in _some(root, "builders")),
         logs=tuple(_log(each) for each in _some(root, "logs")),
         witnesses=tuple(_witness(each) for each in _some(root, "witnesses")),
@@ -124,16 +130,6 @@ def _quorum(section: Section) -> policies.Quorum:
             logs=section.number("logs") or 0,
             witnesses=section.number("witnesses") or 0,
             promoters=section.number("promoters") or 0,
-        )
-    )
-
-
-def _built(section: Section) -> policies.BuiltDemands:
-    return section.whole(
-        policies.BuiltDemands(
-            here=section.flag("requireBuiltHere"),
-            sandbox=section.flag("requireSandbox"),
-            no_reused_layers=section.flag("refuseReusedLayers"),
         )
     )
 

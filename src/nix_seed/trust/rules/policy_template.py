@@ -22,6 +22,12 @@ class Workflow:
     repository: str
     where: tuple[tuple[str, str], ...]
 
+    @property
+    def identity(self) -> str:
+        """The keys of a policy that name it."""
+        lines = f'issuer = "{self.issuer}"\nsubject = "{self.subject}"\n'
+        return lines + (f'repository = "{self.repository}"\n' if self.repository else "")
+
 
 _HEAD = """\
 # Whom to believe about this project's images, and how many of them.
@@ -162,18 +168,22 @@ class PolicyTemplate:
             for each in (_HOSTED if self.repository else ())
         ]
         number = len(self.keys) + len(self.workflows) + len(hosted)
+        earlier = "".join(f'  {{policy = "{p}", systems = {n}}},\n' for p, n in self.accepts)
         yield _HEAD.format(
             expires=self.expires,
             systems=", ".join(f'"{system}"' for system in self.systems),
             source=f'source = "{self.source}"\n' if self.source else "",
             epoch=self.epoch,
-            accepts=_accepts(self.accepts),
+            accepts=f"# Earlier policies, whose releases still stand.\naccepts = [\n{earlier}]\n"
+            if earlier
+            else "",
             threshold=number // 2 + 1,
             logs=(self.log is not None) + (self.rekor_key is not None),
             promoters=_PROMOTERS if self.workflows or self.promoters else "",
         )
-        for workflow in (*hosted, *named):
-            yield from _builder(workflow)
+        for each in (*hosted, *named):
+            yield f'# {each.about}\n[[builders]]\nid = "{each.id}"\n{each.identity}'
+            yield "".join(f'{name} = "{value}"\n' for name, value in each.where) + "\n"
         if self.repository or self.workflows:
             yield _SIGSTORE
         yield from (_KEY.format(id=name, pem=pem) for name, pem in self.keys)
@@ -182,32 +192,6 @@ class PolicyTemplate:
             yield _LOG.format(url=place, key=key, origin=key.partition("+")[0])
         if self.rekor_key is not None:
             yield _REKOR.format(key=self.rekor_key)
-        for workflow in named:
-            yield from _promoter(workflow)
+        for each in named:
+            yield f'{_PROMOTER}id = "{each.id}"\n{each.identity}\n'
         yield from (_PROMOTER_KEY.format(id=name, pem=pem) for name, pem in self.promoters)
-
-
-def _accepts(policies: Sequence[tuple[Digest, int]]) -> str:
-    if not policies:
-        return ""
-    lines = [f'  {{policy = "{digest}", systems = {number}}},\n' for digest, number in policies]
-    return f"# Earlier policies, whose releases still stand.\naccepts = [\n{''.join(lines)}]\n"
-
-
-def _builder(workflow: Workflow) -> Iterator[str]:
-    yield f'# {workflow.about}\n[[builders]]\nid = "{workflow.id}"\n'
-    yield from _identity(workflow)
-    yield from (f'{name} = "{value}"\n' for name, value in workflow.where)
-    yield "\n"
-
-
-def _promoter(workflow: Workflow) -> Iterator[str]:
-    yield _PROMOTER + f'id = "{workflow.id}"\n'
-    yield from _identity(workflow)
-    yield "\n"
-
-
-def _identity(workflow: Workflow) -> Iterator[str]:
-    yield f'issuer = "{workflow.issuer}"\nsubject = "{workflow.subject}"\n'
-    if workflow.repository:
-        yield f'repository = "{workflow.repository}"\n'

@@ -266,8 +266,12 @@ class QuorumResult:
         """The answer in one line."""
         if self.outcome is Outcome.DISSENT:
             return "; ".join(_dissent_words(self.dissents))
-        number = f"{len(self.counted)} of the {self.threshold} builders wanted agree"
-        return number if self.outcome is Outcome.SHORT else _met_words(self)
+        if self.outcome is Outcome.SHORT:
+            return f"{len(self.counted)} of the {self.threshold} builders wanted agree"
+        names = ", ".join(builder.id for builder in self.counted)
+        agree = plural(len(self.counted), "builder agrees", "builders agree")
+        wanted = plural(self.threshold, "is wanted", "are wanted")
+        return f"{agree} ({names}), {wanted}"
 
 
 def evaluate_quorum(
@@ -280,10 +284,14 @@ def evaluate_quorum(
         policy.quorum.distinct,
     )
     dissents = tuple(
-        Dissent(builder, each.claim, _difference(asked, each))
+        # Who got the same image differs in what it says that it rests on.
+        Dissent(
+            builder, each.claim, replace(found, members=(_ROOTS,)) if each.same_image else found
+        )
         for builder in policy.builders
         for each in judged
         if each.standing is Standing.DISSENTS and each.builder == builder
+        for found in (compare_agreements(asked, each.claim.predicate.agreement),)
     )
     against = {dissent.builder.id for dissent in dissents}
     said = {each.builder.id for each in judged if each.standing is Standing.AGREES and each.builder}
@@ -308,11 +316,6 @@ def evaluate_quorum(
     )
 
 
-def _difference(asked: Agreement, dissenting: JudgedClaim) -> Difference:
-    found = compare_agreements(asked, dissenting.claim.predicate.agreement)
-    return replace(found, members=(_ROOTS,)) if dissenting.same_image else found
-
-
 def _missing(
     policy: Policy, system: str, judged: Sequence[JudgedClaim], heard: set[str]
 ) -> Iterable[Missing]:
@@ -321,14 +324,6 @@ def _missing(
             continue
         reason = [each.reason for each in judged if each.builder == builder]
         yield Missing(builder, "; ".join(dict.fromkeys(reason)) or "nothing of it was found")
-
-
-def _met_words(result: QuorumResult) -> str:
-    names = ", ".join(builder.id for builder in result.counted)
-    agree = plural(len(result.counted), "builder agrees", "builders agree")
-    return (
-        f"{agree} ({names}), {result.threshold} {'is' if result.threshold == 1 else 'are'} wanted"
-    )
 
 
 def _dissent_words(dissents: Sequence[Dissent]) -> Iterator[str]:

@@ -10,17 +10,17 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import field, replace
 from pathlib import Path
 
 from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.files import explained, open_lock
+from nix_seed.core.parallel import in_parallel
 from nix_seed.core.values import dataclass
-from nix_seed.formats.oci.manifest import Descriptor, Manifest
+from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.read.check import unpack_last
-from nix_seed.image.read.safe_root import open_directory, remove
+from nix_seed.image.read.safe_root import remove_tree
 from nix_seed.registry.layout import Image, Layout, open_image
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.store import Fetched, ImageStore
@@ -157,13 +157,15 @@ def mounted_engine(
     directory = cache / "mounted" / f"sha256-{root.descriptor.digest.hex}"
     with explained(f"writing to {directory}"):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    manifest = Manifest.parse(root.body, name)
+    manifest = root.manifest(name)
     layout = LayoutStore(Layout.create(directory / _LAYOUT))
 
     def take_documents() -> LayoutStore:
-        with ThreadPoolExecutor(2) as pool:
-            blobs = (manifest.config, *manifest.layers[-1:])
-            list(pool.map(lambda blob: _take(layout, blob, source), blobs))
+        def take(blob: Descriptor) -> None:
+            if not layout.has_blob(blob.digest):
+                layout.take_blob(blob, lambda held: source.open_blob(blob, held))
+
+        in_parallel(take, (manifest.config, *manifest.layers[-1:]), 2)
         return layout
 
     seed = open_mountable(name, root, source, take_documents)
@@ -180,33 +182,21 @@ def mounted_engine(
             frames.stop()
 
 
-def clear_mounted(cache: Path, before: float) -> tuple[str, ...]:
-    """Remove what was kept of images last mounted before the time *before*; return their names."""
+def clear_mounted(cache: Path, before: float, *, dry: bool = False) -> tuple[str, ...]:
+    """Remove what was kept of images last mounted before the time *before*; return their names.
+
+    *dry* removes nothing.
+    """
     removed = []
     for directory in sorted((cache / "mounted").glob("sha256-*")):
         with explained(f"clearing {directory}"), open_lock(directory / _LOCK) as lock:
-            if directory.stat().st_mtime >= before or not _try_lock(lock.fileno()):
-                continue
-            parent = open_directory(directory.parent)
-            try:
-                remove(directory.name, parent)
-            finally:
-                os.close(parent)
-            removed.append(directory.name)
+            if directory.stat().st_mtime < before:
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    removed.append(directory.name)
+                    if not dry:
+                        remove_tree(directory)
     return tuple(removed)
-
-
-def _try_lock(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _take(layout: LayoutStore, blob: Descriptor, source: ImageStore) -> None:
-    if not layout.has_blob(blob.digest):
-        layout.take_blob(blob, lambda held: source.open_blob(blob, held))
 
 
 def _start(

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from nix_seed.image.rules.contents import EXECUTABLE, FOLDER, LINK, PLAIN
@@ -80,13 +81,13 @@ class FuseServer:
         self._threads: list[threading.Thread] = []
         self._calls: dict[int, Callable[[int, bytes], list[bytes | memoryview]]] = {
             _LOOKUP: self._lookup,
-            _GETATTR: self._getattr,
-            _READLINK: self._readlink,
+            _GETATTR: lambda number, _: [_ATTR_OUT.pack(_FOREVER, 0, 0) + self._attributes(number)],
+            _READLINK: lambda number, _: [tree.target(number)],
             _READ: self._read,
-            _STATFS_CALL: self._statfs,
+            _STATFS_CALL: lambda *_: [_STATFS.pack(0, 0, 0, 0, 0, 4096, 255, 4096, 0)],
             _INIT: self._init,
-            _READDIR: self._readdir,
-            _READDIRPLUS: self._readdirplus,
+            _READDIR: partial(self._listing, plus=False),
+            _READDIRPLUS: partial(self._listing, plus=True),
             _DESTROY: lambda _number, _body: [],
         }
 
@@ -172,27 +173,12 @@ class FuseServer:
             else [self._entry(found)]
         )
 
-    def _getattr(self, number: int, _body: bytes) -> list[bytes | memoryview]:
-        return [_ATTR_OUT.pack(_FOREVER, 0, 0) + self._attributes(number)]
-
-    def _readlink(self, number: int, _body: bytes) -> list[bytes | memoryview]:
-        return [self._tree.target(number)]
-
     def _read(self, number: int, body: bytes) -> list[bytes | memoryview]:
         _, offset, size = _READ_IN.unpack_from(body)
         pieces = self._tree.pieces(number, offset, size)
         return [*self._contents(pieces)] if pieces else []
 
-    def _statfs(self, _number: int, _body: bytes) -> list[bytes | memoryview]:
-        return [_STATFS.pack(0, 0, 0, 0, 0, 4096, 255, 4096, 0)]
-
-    def _readdir(self, number: int, body: bytes) -> list[bytes | memoryview]:
-        return [self._listing(number, body, plus=False)]
-
-    def _readdirplus(self, number: int, body: bytes) -> list[bytes | memoryview]:
-        return [self._listing(number, body, plus=True)]
-
-    def _listing(self, number: int, body: bytes, *, plus: bool) -> bytes:
+    def _listing(self, number: int, body: bytes, *, plus: bool) -> list[bytes | memoryview]:
         _, offset, room = _READ_IN.unpack_from(body)
         names = [(b".", number), (b"..", number), *self._tree.entries(number).items()]
         found: list[bytes] = []
@@ -210,7 +196,7 @@ class FuseServer:
             if room < 0:
                 break
             found.append(record)
-        return b"".join(found)
+        return [b"".join(found)]
 
     def _entry(self, number: int) -> bytes:
         head = _ENTRY_OUT.pack(number, 0, _FOREVER, _FOREVER, 0, 0)

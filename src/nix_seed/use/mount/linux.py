@@ -18,7 +18,7 @@ _DEVICE: Final = Path("/dev/fuse")
 # Opened once: in a forked child nothing should be loaded.
 _LIBC: Final[Any] = ctypes.CDLL(None, use_errno=True)
 # From glibc's malloc.h; elsewhere they are not known.
-_ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1
+_ARENA_MAX, _MMAP_FROM, _TRIM_FROM = -8, -3, -1
 _CONNECTIONS: Final = Path("/sys/fs/fuse/connections")
 
 
@@ -160,14 +160,13 @@ def enter_namespaces(kinds: int, *, as_root: bool) -> None:
             Path("/proc/self", name).write_text(text)
 
 
-def give_memory_back() -> None:
-    """Have glibc return what is freed: in many threads' pools it would keep many times as much."""
+def keep_memory(*, mmap_from: int, trim_from: int) -> None:
+    """Have glibc keep what is freed in one pool: pieces, and in all, up to so many bytes.
+
+    Another C library has no such setting, and is left as it is.
+    """
     with contextlib.suppress(AttributeError):
-        for option, value in (
-            (_ARENA_MAX, 1),
-            (_MMAP_THRESHOLD, 128 << 10),
-            (_TRIM_THRESHOLD, 1 << 20),
-        ):
+        for option, value in ((_ARENA_MAX, 1), (_MMAP_FROM, mmap_from), (_TRIM_FROM, trim_from)):
             _LIBC.mallopt(option, value)
 
 

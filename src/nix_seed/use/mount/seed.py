@@ -51,7 +51,7 @@ def open_mountable(
     Raises ``NotMountable`` where it has to be unpacked: made by an older release, compressed with
     gzip, or in a registry that gives no parts of blobs. ``CheckedFalse`` where its parts disagree.
     """
-    manifest = Manifest.parse(root.body, name)
+    manifest = root.manifest(name)
     hint = _Hint(source, root.descriptor.digest)
     hint.start()
     # Side by side: each of these is a round trip.

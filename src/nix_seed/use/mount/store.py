@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Final
 
 from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError
-from nix_seed.core.files import explained, open_lock
+from nix_seed.core.files import explained, locked, open_lock
 from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.manifest import Descriptor
-from nix_seed.image.read.safe_root import open_directory, remove
+from nix_seed.image.read.safe_root import open_directory, remove, remove_tree
 from nix_seed.registry.store import Held
 from nix_seed.use.hydrate_layer import LayerTask, Target, hydrate_layer
 from nix_seed.use.mount import linux
@@ -145,12 +145,11 @@ def is_served(root: Path) -> bool:
     path = state_directory(root) / _LOCK
     if not path.exists() or (path.parent / _FAILED).exists():
         return False
-    with open_lock(path) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
+    try:
+        with locked(path, wait=False):
+            return False
+    except BlockingIOError:
+        return True
 
 
 def wait_until_whole(root: Path, *, leave: bool = False) -> None:
@@ -238,7 +237,8 @@ def _quiet(log: Path, kept: set[int]) -> None:
 
 
 def _serve(mount: StoreMount, device: int) -> None:
-    linux.give_memory_back()
+    # In many threads' pools it would keep many times as much.
+    linux.keep_memory(mmap_from=128 << 10, trim_from=1 << 20)
     frames = FrameStore(mount.state / _FRAMES, mount.seed.layers, mount.source)
     server = _server(mount, device, frames)
     server.start()
@@ -390,8 +390,4 @@ def _take_away(root: Path) -> None:
 def _remove_state(root: Path) -> None:
     state = state_directory(root)
     with contextlib.suppress(OSError), linux.as_root():
-        fd = open_directory(state.parent)
-        try:
-            remove(state.name, fd)
-        finally:
-            os.close(fd)
+        remove_tree(state)

@@ -14,9 +14,11 @@ from nix_seed.formats.nix.store_path import Derivation, StorePath
 
 LEFT_OUT = "-"
 
-_BUILT = re.compile(r"derivations? will be built:?$")
-_FETCHED = re.compile(r"paths? will be fetched\b.*:?$")
-_UNKNOWN = re.compile(r"don't know how to build (?:these|this) paths?\b.*:?$")
+_HEADINGS = {
+    "build": re.compile(r"derivations? will be built:?$"),
+    "fetch": re.compile(r"paths? will be fetched\b.*:?$"),
+    "unknown": re.compile(r"don't know how to build (?:these|this) paths?\b.*:?$"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,9 @@ class Gap:
     @property
     def hint(self) -> str:
         """How to have it in the seed from now on."""
-        return f"add it: mkSeed {{ contents.{self.tier} = [ {_attribute(self.name)} ]; }}"
+        # A guess at the package's attribute: its name without the version.
+        attribute = re.sub(r"-[0-9].*", "", self.name)
+        return f"add it: mkSeed {{ contents.{self.tier} = [ {attribute} ]; }}"
 
 
 def parse_outputs(text: str) -> tuple[Planned, ...]:
@@ -98,23 +102,16 @@ def parse_left_out(text: str) -> tuple[str, ...]:
 
 def parse_plan(text: str) -> OfflinePlan:
     """Read what ``nix-store --realise --dry-run`` says on standard error."""
-    found: dict[str, list[StorePath]] = {"build": [], "fetch": [], "unknown": []}
+    found: dict[str, list[StorePath]] = {name: [] for name in _HEADINGS}
     current: list[StorePath] | None = None
     for line in text.splitlines():
         if line.startswith("  /nix/store/"):
             if current is not None:
                 current.append(StorePath.containing(line.strip()))
             continue
-        heading = _heading(line.strip())
-        current = None if heading is None else found[heading]
+        headed = (found[name] for name, form in _HEADINGS.items() if form.search(line.strip()))
+        current = next(headed, None)
     return OfflinePlan(**{name: tuple(paths) for name, paths in found.items()})
-
-
-def _heading(line: str) -> str | None:
-    for pattern, name in ((_BUILT, "build"), (_FETCHED, "fetch"), (_UNKNOWN, "unknown")):
-        if pattern.search(line):
-            return name
-    return None
 
 
 def find_gaps(
@@ -149,13 +146,10 @@ def find_gaps(
         by_project = any(path in needs.get(other, ()) for other in project)
         if by_project or not any(path in needs.get(other, ()) for other in missing):
             behind = len(_reach(path, needs) & set(missing)) - 1
-            gaps.append(Gap(path, _kind(derivations.get(path)), needed_by, behind))
+            download = path in derivations and derivations[path].is_fixed_output
+            gaps.append(Gap(path, "download" if download else "derivation", needed_by, behind))
     gaps += [Gap(path, "path", ()) for path in (*plan.fetch, *plan.unknown)]
     return tuple(sorted(gaps, key=lambda gap: (gap.name, gap.path)))
-
-
-def _kind(derivation: Derivation | None) -> Literal["derivation", "download"]:
-    return "download" if derivation is not None and derivation.is_fixed_output else "derivation"
 
 
 def _project(
@@ -208,8 +202,3 @@ def _reach(start: StorePath, needs: Mapping[StorePath, set[StorePath]]) -> set[S
         found |= new
         waiting += new
     return found
-
-
-def _attribute(name: str) -> str:
-    """Guess the package's attribute: its name without the version."""
-    return re.sub(r"-[0-9].*", "", name)

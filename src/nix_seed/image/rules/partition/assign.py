@@ -344,7 +344,7 @@ def contract(line: Sequence[Atom], most: int) -> list[Atom]:
     def offer(i: int) -> None:
         j = after[i]
         if i in live and j in live and live[i].tier == live[j].tier:
-            cost = _added(live[i], live[j])
+            cost = added(live[i], live[j])
             heapq.heappush(heap, (cost, i, j, versions[i], versions[j]))
 
     for i in range(len(line)):
@@ -369,7 +369,8 @@ def contract(line: Sequence[Atom], most: int) -> list[Atom]:
     return list(live.values())
 
 
-def _added(a: Atom, b: Atom) -> int:
+def added(a: Atom | Layer, b: Atom | Layer) -> int:
+    """Return what uniting the two adds to their weights."""
     count = (a.union | b.union).bit_count()
     return a.size * (count - a.count) + b.size * (count - b.count)
 

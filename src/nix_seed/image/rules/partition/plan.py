@@ -21,7 +21,8 @@ budget, and into an unchanged layer only where the budget leaves no other.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 
 from nix_seed.core.errors import InputError
 from nix_seed.core.values import dataclass
@@ -72,7 +73,12 @@ def _match(
             held.setdefault((tier, path), n)
     slots: dict[StorePath, int] = {}
     left = sorted(paths, key=by_name)
-    for key in (_itself, _name, _package):
+    keys: tuple[Callable[[StorePath], object], ...] = (
+        lambda path: path,
+        attrgetter("name"),
+        attrgetter("package"),
+    )
+    for key in keys:
         free: defaultdict[tuple[int, object], list[tuple[int, StorePath]]] = defaultdict(list)
         for tier, path in sorted(held, key=lambda slot: by_name(slot[1]), reverse=True):
             free[tier, key(path)].append((tier, path))
@@ -84,23 +90,11 @@ def _match(
     return slots
 
 
-def _itself(path: StorePath) -> object:
-    return path
-
-
-def _name(path: StorePath) -> object:
-    return path.name
-
-
-def _package(path: StorePath) -> object:
-    return path.package
-
-
 def _make_room(layers: list[tuple[assign.Layer, bool]], most: int) -> None:
     """Unite kept layers, cheapest pair first, when a smaller budget has no room for all."""
     while len(layers) > most:
         pairs = [
-            (_united_cost(layers[i][0], layers[j][0]), i, j)
+            (assign.added(layers[i][0], layers[j][0]), i, j)
             for j in range(len(layers))
             for i in range(j)
             if layers[i][0].tier == layers[j][0].tier
@@ -108,11 +102,6 @@ def _make_room(layers: list[tuple[assign.Layer, bool]], most: int) -> None:
         _, i, j = min(pairs)
         first, second = layers[i][0], layers.pop(j)[0]
         layers[i] = (assign.Layer(first.tier, [*first.atoms, *second.atoms]), True)
-
-
-def _united_cost(a: assign.Layer, b: assign.Layer) -> int:
-    count = (a.union | b.union).bit_count()
-    return a.size * (count - a.count) + b.size * (count - b.count)
 
 
 def _place(
@@ -179,7 +168,7 @@ def divide(
         remaining = {path: closure[path] for path in own}
         roots = [(name, [path for path in paths if path not in below]) for name, paths in part]
         # A root that lies in a lower tier is at hand already; what it leads to is as well.
-        groups += partition(remaining, roots, budget=share, base=_of(base, part), absent=below)
+        groups += partition(remaining, roots, budget=share, base=base, absent=below)
         below |= own
     if len(below) != len(closure):
         raise InputError(f"no tier reaches {min(closure.keys() - below)}, a path of the closure")
@@ -194,13 +183,6 @@ def _shares(tiers: Roots, budget: int) -> list[tuple[Roots, int]]:
     ]
     rest = [tier for tier in tiers if tier[0] not in _SHARES]
     return [*alone, (rest, budget - sum(share for _, share in alone))]
-
-
-def _of(base: Sequence[Group] | None, part: Roots) -> list[Group] | None:
-    if base is None:
-        return None
-    names = {name for name, _ in part}
-    return [group for group in base if group.tier in names]
 
 
 # Docker refuses more than 127 layers; the container's own and a user's few come on top of these.
@@ -251,7 +233,11 @@ def partition(
     if not kept:
         new = _plan(index, [atom for _, atom in atoms], budget, len(atoms))
     layers = sorted([*kept, *sorted(new, key=_stability)], key=lambda layer: layer.tier)
-    return tuple(_group(index, assigned[layer.tier][0], layer) for layer in layers)
+    groups = []
+    for layer in layers:
+        paths = sorted(index.paths[i] for atom in layer.atoms for i in atom.members)
+        groups.append(Group(assigned[layer.tier][0], tuple(paths)))
+    return tuple(groups)
 
 
 def _plan(
@@ -293,8 +279,3 @@ def _atom(index: assign.ClosureIndex, tier: int, i: int) -> assign.Atom:
     closure = index.closures[i]
     name = by_name(index.paths[i])
     return assign.Atom(tier, (i,), index.sizes[i], closure, closure.bit_count(), name)
-
-
-def _group(index: assign.ClosureIndex, tier: str, layer: assign.Layer) -> Group:
-    numbers = (i for atom in layer.atoms for i in atom.members)
-    return Group(tier, tuple(sorted(index.paths[i] for i in numbers)))
