@@ -18,9 +18,11 @@ from nix_seed.core.values import dataclass
 from nix_seed.formats.oci.manifest import EMPTY, Descriptor, Index, MediaType
 from nix_seed.outputs.rules import kept as rules
 from nix_seed.registry.errors import NotTaken
+from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.store import ImageStore, IndexEdit, NamedDocument, index_members, put_bytes
 
 _ROUNDS = 5
+_SETTLED = 0.15  # seconds
 CONFIG = Descriptor.of(MediaType.EMPTY, EMPTY)
 
 
@@ -153,8 +155,9 @@ def ensure(store: ImageStore, entries: Mapping[str, Sequence[Descriptor]], jobs:
         if not written:
             return
         waiting = {tag: edit for tag, edit in waiting.items() if tag in written}
-        if attempt:
-            time.sleep(random.uniform(0, 0.1 * 2**attempt))
+        if not isinstance(store, LayoutStore):  # which lets one write at a time
+            # Who read a list before that, and writes it now, has to be seen.
+            time.sleep(_SETTLED + random.uniform(0, 0.1 * 2**attempt if attempt else 0))
     where = f"{store}:{min(waiting)}"
     raise CouldNotCheck(
         f"{where} is being rewritten by others; what belongs there is pushed, but not listed",
