@@ -63,11 +63,16 @@ class _Connection(BaseRequestHandler):
                 line = f"{method} {path} HTTP/1.1"
                 text = "\r\n".join([line, *kept, "Connection: close", "", ""])
                 there.sendall(text.encode("latin-1") + rest)
-            self.pipe(there)
+            self.pipe(there, b"" if method == "CONNECT" else b"Connection: close\r\n")
 
-    def pipe(self, there: socket.socket) -> None:
+    def pipe(self, there: socket.socket, header: bytes) -> None:
         def back() -> None:
             with suppress(OSError):
+                status = b""
+                while header and not status.endswith(b"\r\n") and (data := there.recv(1)):
+                    status += data
+                # Else who asks takes the connection for one that stays, until it sees its end.
+                self.request.sendall(status + header)
                 while data := there.recv(1 << 16):
                     self.request.sendall(data)
                 self.request.shutdown(socket.SHUT_WR)

@@ -415,7 +415,7 @@ def of_checkout(flake: str, *, reading: bool = False) -> Iterator[None]:
             error.hint = f"Nix sees only what Git tracks: {add}"
         elif directory.exists() and any((each / "flake.nix").exists() for each in above):
             pass
-        elif reading and (directory.is_dir() or not known):
+        elif reading and (directory.is_dir() or (not known and place.name in detail)):
             error.hint = NO_FLAKE
         raise
 
