@@ -168,7 +168,7 @@ def mounted_engine(
         in_parallel(take, (manifest.config, *manifest.layers[-1:]), 2)
         return layout
 
-    seed = open_mountable(name, root, source, take_documents)
+    seed = open_mountable(name, root, source, take_documents, written=False)
     described = layout.put_manifest(root.body, root.descriptor.media_type, "seed")
     reference = LayoutReference(str(directory / _LAYOUT), digest=described.digest)
     frames = FrameStore(directory / _FRAMES, seed.layers, source)

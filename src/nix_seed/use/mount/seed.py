@@ -21,7 +21,7 @@ from nix_seed.image.rules.contents import parse_contents
 from nix_seed.registry.store import Fetched, ImageStore, put_bytes
 from nix_seed.use.mount.frame_file import MountedLayer
 from nix_seed.use.mount.linux import NotMountable
-from nix_seed.use.rules import prefetch, written
+from nix_seed.use.rules import prefetch, written as hints
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,17 @@ def open_mountable(
     root: Fetched,
     source: ImageStore,
     last: Callable[[], BlobReader] | None = None,
+    *,
+    written: bool = True,
 ) -> MountableSeed:
     """Read what mounting the image *root* takes; *last* brings what holds its last layer.
 
-    Raises ``NotMountable`` where it has to be unpacked: made by an older release, compressed with
+    What evaluating wrote is fetched only where it is to be *written* into a store. Raises
+    ``NotMountable`` where the image has to be unpacked: made by an older release, compressed with
     gzip, or in a registry that gives no parts of blobs. ``CheckedFalse`` where its parts disagree.
     """
     manifest = root.manifest(name)
-    hint = _Hint(source, root.descriptor.digest)
+    hint = _Hint(source, root.descriptor.digest, written=written)
     hint.start()
     # Side by side: each of these is a round trip.
     ranges: list[bool] = []
@@ -107,11 +110,13 @@ def keep_hint(
     So with what it wrote, of which those *files* are sent that make what the image holds.
     """
     nothing, held = put_bytes(store, MediaType.EMPTY, EMPTY), seed.seed.spec.paths
-    proved = written.prove_written({**seed.written, **files}, held)
-    data = written.dump_written(written.choose_sent(proved, held))
+    before = _Hint(store, seed.image, written=True)
+    before.run()
+    proved = hints.prove_written({**before.written, **files}, held)
+    data = hints.dump_written(hints.choose_sent(proved, held))
     manifest = Manifest(
         config=nothing,
-        layers=(put_bytes(store, written.MEDIA_TYPE, data) if data else nothing,),
+        layers=(put_bytes(store, hints.MEDIA_TYPE, data) if data else nothing,),
         annotations={prefetch.ANNOTATION: prefetch.dump_prefetch((*seed.first, *read))},
         artifact_type=prefetch.ARTIFACT_TYPE,
     )
@@ -123,23 +128,23 @@ def keep_hint(
 class _Hint(threading.Thread):
     """Asks for what lies beside an image and proves nothing: without any of it, all goes on."""
 
-    def __init__(self, source: ImageStore, image: Digest) -> None:
+    def __init__(self, source: ImageStore, image: Digest, *, written: bool) -> None:
         super().__init__(daemon=True)
-        self._source, self._image = source, image
+        self._source, self._image, self._wanted = source, image, written
         self.frames: prefetch.Frames = ()
         self.written: Mapping[str, bytes] = {}
 
     def run(self) -> None:
-        """Fill *frames* and *written*."""
+        """Fill *frames* and, where it is wanted, *written*."""
         with contextlib.suppress(NixSeedError):
             found = self._source.get_manifest(_tag(self._image))
             if found is None:
                 return
             manifest = Manifest.parse(found.body, "a prefetch list")
             self.frames = prefetch.parse_prefetch(manifest.annotations.get(prefetch.ANNOTATION, ""))
-            for blob in manifest.layers:
-                if blob.media_type == written.MEDIA_TYPE and blob.size <= written.LARGEST:
-                    self.written = written.parse_written(b"".join(self._source.open_blob(blob)))
+            for blob in manifest.layers if self._wanted else ():
+                if blob.media_type == hints.MEDIA_TYPE and blob.size <= hints.LARGEST:
+                    self.written = hints.parse_written(b"".join(self._source.open_blob(blob)))
 
 
 def _tag(image: Digest) -> str:
