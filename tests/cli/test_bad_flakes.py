@@ -110,32 +110,34 @@ def test_a_flake_in_a_directory_that_an_address_names(
     assert "name a directory that holds a flake.nix" not in ran.err
 
 
-def test_outputs_that_have_no_names_are_named_by_their_kind(
-    distribution: Path, tmp_path: Path, cache: Path, output: Path
+_UNUSABLE = {
+    "outputs that have no names are named by their kind": (
+        'checks.${system}.good = pkgs.bash; packages.${system} = throw "none";',
+        ("none", 'exclude = [ "packages" ]'),
+    ),
+    "what nothing can be left out of is the flake's to mend": (
+        'packages.${system} = abort "none";',
+        ("none", "mend that in the flake"),
+    ),
+    "what a pure evaluation does not read is told how to come along": (
+        'packages.${system}.host = pkgs.runCommand "host" { src = /etc/hosts; } "";',
+        (
+            "/etc",
+            "make what is read there an input of the flake",
+            'exclude = [ "packages.host" ]',
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", _UNUSABLE)
+def test_outputs_that_cannot_be_evaluated(
+    case: str, distribution: Path, tmp_path: Path, cache: Path, output: Path
 ) -> None:
-    outputs = 'checks.${system}.good = pkgs.bash; packages.${system} = throw "none";'
-    where = write_project(tmp_path / "nameless", distribution, outputs)
+    outputs, words = _UNUSABLE[case]
+    where = write_project(tmp_path / "unusable", distribution, outputs)
     ran = nix_seed("build", where, "-o", output, cache=cache)
-    refused(ran, 4, "none", 'exclude = [ "packages" ]', output=output)
-
-
-def test_what_nothing_can_be_left_out_of_is_the_flakes_to_mend(
-    distribution: Path, tmp_path: Path, cache: Path, output: Path
-) -> None:
-    outputs = 'packages.${system} = abort "none";'
-    where = write_project(tmp_path / "aborting", distribution, outputs)
-    ran = nix_seed("build", where, "-o", output, cache=cache)
-    refused(ran, 4, "none", "mend that in the flake", output=output)
-
-
-def test_what_a_pure_evaluation_does_not_read_is_told_how_to_come_along(
-    distribution: Path, tmp_path: Path, cache: Path, output: Path
-) -> None:
-    outputs = 'packages.${system}.host = pkgs.runCommand "host" { src = /etc/hosts; } "";'
-    where = write_project(tmp_path / "impure", distribution, outputs)
-    ran = nix_seed("build", where, "-o", output, cache=cache)
-    told = "make what is read there an input of the flake"
-    refused(ran, 4, "/etc", told, 'exclude = [ "packages.host" ]', output=output)
+    refused(ran, 4, *words, output=output)
 
 
 def test_what_nixpkgs_refuses_is_told_how_to_allow(
