@@ -57,4 +57,9 @@ def test_the_command_clears_layers_and_says_so(tmp_path: Path) -> None:
     assert not cache.blob_path(layer.descriptor.digest).exists()
     assert not (tmp_path / "images").exists()
     ran = nix_seed("clean", "--json", cache=tmp_path)
-    assert json.loads(ran.out)["kept"] == {"layers": 0, "unpacked": 0, "images": 0}
+    assert json.loads(ran.out)["kept"] == {
+        "layers": 0,
+        "unpacked": 0,
+        "images": 0,
+        "results": 0,
+    }

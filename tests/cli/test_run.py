@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -24,13 +26,15 @@ def layout() -> Path:
     return built.layout("seed")
 
 
-def call(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def call(
+    tmp_path: Path, *arguments: str, env: Mapping[str, str] | None = None, text: str = "hello"
+) -> subprocess.CompletedProcess[str]:
     source = tmp_path / "project"
     source.mkdir(exist_ok=True)
-    (source / "flake.nix").write_text(FLAKE)
+    (source / "flake.nix").write_text(FLAKE.replace("hello", text))
     # One cache for all of them: the seed is unpacked once.
-    env = nix_env() | {"NIX_SEED_CACHE": str(built.workshop() / "cache"), "MINE": "from outside"}
-    return warm.run(arguments, env, source)
+    own = {"NIX_SEED_CACHE": str(built.workshop() / "cache"), "MINE": "from outside"}
+    return warm.run(arguments, nix_env() | own | dict(env or {}), source)
 
 
 def test_a_build_comes_back(layout: Path, tmp_path: Path) -> None:
@@ -40,6 +44,27 @@ def test_a_build_comes_back(layout: Path, tmp_path: Path) -> None:
     assert done.stdout == ""
     assert "1 store path brought into" in done.stderr
     assert (tmp_path / "project/result").read_text() == "hello\n"
+
+
+def test_a_store_that_takes_no_results_has_them_in_a_directory(
+    layout: Path, tmp_path: Path
+) -> None:
+    """As that of a daemon that does not trust this user, which most daemons do not."""
+    (tmp_path / "bin").mkdir()
+    for program in Path("/usr/bin").iterdir():
+        if not program.name.startswith("nix"):
+            (tmp_path / "bin" / program.name).symlink_to(program)
+    results = built.workshop() / "cache/results"
+    for text in ("hello", "once more"):  # the first link must not be in the way of the second
+        done = call(
+            tmp_path, "run", "--image", f"oci:{layout}", "--", "nix", "build",
+            env={"PATH": str(tmp_path / "bin")}, text=text,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "not into the host's store: Nix is not installed here" in done.stderr
+        link = tmp_path / "project/result"
+        assert Path(os.readlink(link)).is_relative_to(results)
+        assert link.read_text() == f"{text}\n"
 
 
 def test_json_follows_what_the_command_printed(layout: Path, tmp_path: Path) -> None:

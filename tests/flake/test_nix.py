@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -18,6 +20,7 @@ from nix_seed.flake.evaluate import evaluate_flake
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import StorePath
 from support.distribution import nix_env
+from support.engines import need_root, trixie_nix
 from support.programs import need, run
 from support.specs import store_path
 
@@ -115,6 +118,45 @@ def test_a_nix_whose_store_is_in_the_home_directory_is_not_asked(
     assert "sudo install -d -o $USER /nix" in str(caught.value.hint)
     nix_process.demand_store({"NIX_REMOTE": "daemon"})
     Nix(store=tmp_path / "root").run("nix", ["--version"], "asking")
+
+
+@pytest.mark.parametrize("newer", [False, True])
+@pytest.mark.parametrize(
+    ("trusted", "takes"), [("root", False), ("root @nogroup", True), ("root nobody", True)]
+)
+def test_whom_a_daemon_trusts(trusted: str, takes: bool, newer: bool, tmp_path: Path) -> None:
+    """Most Nix is installed with a daemon, and most who use it are none of its trusted users."""
+    need_root()
+    for program in ("nix-daemon", "setpriv"):
+        need(program)
+    bin_dir = trixie_nix() if newer else Path(shutil.which("nix") or "").parent
+    # In a directory of its own: sockets have short names.
+    with tempfile.TemporaryDirectory() as directory:
+        env = nix_env(trusted_users=trusted) | {
+            "NIX_DAEMON_SOCKET_PATH": f"{directory}/socket",
+            "HOME": directory,
+            "PATH": f"{bin_dir}{os.pathsep}{os.environ['PATH']}",
+        }
+        os.chmod(directory, 0o755)
+        daemon = subprocess.Popen([bin_dir / "nix-daemon"], env=env, stderr=subprocess.DEVNULL)
+        try:
+            for _ in range(600):
+                if os.path.exists(env["NIX_DAEMON_SOCKET_PATH"]):
+                    break
+                time.sleep(0.05)
+            # To read is allowed only so that this very Python and Nix are found.
+            user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+            user += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+            ask = "print(Nix(bin_dir=Path(sys.argv[1])).takes_unsigned())"
+            code = (
+                f"import sys; from pathlib import Path; from nix_seed.flake.nix import Nix; {ask}"
+            )
+            command = [*user, sys.executable, "-c", code, str(bin_dir)]
+            said = run(*command, env=env | {"NIX_REMOTE": "daemon"})
+        finally:
+            daemon.kill()
+            daemon.wait()
+    assert said.decode().strip() == str(takes)
 
 
 def test_a_flake_named_like_an_option_is_no_option(nix: Nix) -> None:

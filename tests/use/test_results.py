@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from nix_seed.core.errors import CheckedFalse
 from nix_seed.formats.nix.store_path import StorePath
-from nix_seed.use.results import _extract, _link
+from nix_seed.use.results import Link, _extract, _link, clear_results, hold
 from support.layouts import directory, file, symlink, tar
 
 NAME = f"{'0' * 31}a-x"
@@ -44,6 +45,26 @@ def test_results_are_moved_as_they_are(tmp_path: Path) -> None:
     assert (moved / "f").read_bytes() == b"x"
     assert moved.stat().st_mode & 0o777 == 0o555
     assert os.listdir(out) == ["nix"]
+
+
+@pytest.mark.parametrize("dry", [True, False])
+def test_results_stay_while_a_link_leads_to_them(dry: bool, tmp_path: Path) -> None:
+    place, link = tmp_path / "results", tmp_path / "project/result"
+    store = place / "nix/store"
+    for name in (NAME, f"{'1' * 32}-y"):
+        (store / name).mkdir(parents=True)
+        (store / name).chmod(0o555)
+    link.parent.mkdir()
+    link.symlink_to(store / NAME)
+    hold(place, [Link(link, str(store / NAME))])
+    later = time.time() + 60
+    assert clear_results(place, later - 3600) == ()
+    assert clear_results(place, later, dry=dry) == (f"{'1' * 32}-y",)
+    assert len(os.listdir(store)) == 1 + dry
+    link.unlink()
+    gone = clear_results(place, later, dry=dry)
+    assert gone[:1] == (NAME,)
+    assert len(os.listdir(store)) == 2 * dry
 
 
 @pytest.mark.parametrize("place", [".git/hooks/pre-commit", "sub/.GIT/config", "../x", "/etc/x"])

@@ -24,7 +24,7 @@ from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
 from nix_seed.core.files import explained
 from nix_seed.core.values import dataclass
 from nix_seed.flake.checkout import tracked_files
-from nix_seed.flake.nix_process import demand_store, run_logged
+from nix_seed.flake.nix_process import demand_store, is_one_of, run_logged
 from nix_seed.flake.rules.nix_failures import INSTALL, NO_FLAKE, TOO_OLD, find_hint
 from nix_seed.flake.rules.nix_log import NixLog
 from nix_seed.formats.nix import database
@@ -251,6 +251,19 @@ class Nix:
             with contextlib.suppress(OSError, InputError):
                 return database.read_records(self.root / database.DATABASE, paths)
         return None
+
+    def takes_unsigned(self) -> bool:
+        """Whether its daemon lets this user add store paths that nobody has signed.
+
+        Nix says so since 2.15. Before, its settings tell.
+        """
+        doing = "asking Nix's daemon whom it trusts"
+        with contextlib.suppress(NixFailed):
+            said = _json(self.run("nix", ["store", "ping", "--json"], doing), doing).get("trusted")
+            if said is not None:
+                return bool(said)
+        value = _json(self.run("nix", ["show-config", "--json"], doing), doing)
+        return is_one_of(value.get("trusted-users", {}).get("value", ()))
 
     def delete(self, paths: Iterable[StorePath]) -> None:
         """Delete *paths* and all that refers to them; ``NixFailed`` where something is in use."""

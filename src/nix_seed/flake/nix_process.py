@@ -1,11 +1,14 @@
 """Runs a program of Nix's, and reads what it tells while it works."""
 
+import grp
 import os
+import pwd
 import selectors
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -30,6 +33,17 @@ def demand_store(environment: Mapping[str, str]) -> None:
             hint="run Nix's daemon; or, for a Nix of one user:"
             " sudo install -d -o $USER /nix /nix/var /nix/var/nix",
         )
+
+
+def is_one_of(users: Collection[str]) -> bool:
+    """Whether this user is among *users*, where ``@wheel`` is a group and ``*`` is everyone."""
+    names = {"*"}
+    with suppress(KeyError):
+        names.add(pwd.getpwuid(os.geteuid()).pw_name)
+    for group in {os.getegid(), *os.getgroups()}:
+        with suppress(KeyError):
+            names.add(f"@{grp.getgrgid(group).gr_name}")
+    return not names.isdisjoint(users)
 
 
 def run_logged(

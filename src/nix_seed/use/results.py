@@ -5,6 +5,7 @@ deriver, and the links that Nix registered as garbage collector roots, which are
 ``result`` links it made, wherever they lie. It exports what the host's store does not have yet.
 """
 
+import hashlib
 import os
 import re
 import stat
@@ -20,11 +21,12 @@ from nix_seed.core.values import dataclass
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import STORE_DIR, StorePath
 from nix_seed.formats.oci.manifest import MediaType
-from nix_seed.image.read.safe_root import open_directory, scratch_directory, walk
+from nix_seed.image.read.safe_root import open_directory, remove_tree, scratch_directory, walk
 from nix_seed.image.read.stream import TarPieces
 from nix_seed.image.read.unpack import unpack_layer
 from nix_seed.registry.layout import Image
 from nix_seed.use.engines.base import EXCHANGE, SOURCE
+from nix_seed.use.engines.host import has_daemon
 from nix_seed.use.sandboxed import Inside
 
 # Runs a program on the lines of a file: as many at once as arguments may be.
@@ -49,6 +51,14 @@ store() {{
     grep -v -e '\.drv$' -e '\.lock$' -e '\.chroot$' -e '^\.' | LC_ALL=C sort
 }}
 store > $x/before
+# Nix overwrites no link that leads elsewhere, as those to an earlier run's directory do.
+for link in ./* ./.[!.]* ./*/*; do
+  test -L "$link" || continue
+  case $(readlink "$link") in
+  /nix/store/*) ;;
+  */nix/store/*) rm -f "$link" ;;
+  esac
+done
 date +%s.%N > $x/begin
 # The shell's own words on a command that it cannot run would name a line of this script.
 problem= code=126
@@ -125,6 +135,7 @@ class Link:
 class Brought:
     """What came out: *paths* new on the host, *links* as made there; *into* the store or where.
 
+    *problem* is why they are not in the store, where a directory was not asked for.
     *made* is what the command has added to the store inside, or linked to: built or substituted.
     *millis* says how many milliseconds derivations took to build, where the system tells.
     """
@@ -134,18 +145,19 @@ class Brought:
     into: str
     made: tuple[StorePath, ...] = ()
     millis: Mapping[StorePath, int] = field(default_factory=dict)
+    problem: str | None = None
 
 
 def store_problem(nix: Nix) -> str | None:
     """Why the host's store cannot take the results; ``None`` where it can."""
     if not nix.is_at_hand():
         return "Nix is not installed here"
-    if os.geteuid() == 0 or (nix.root / "nix/var/nix/daemon-socket/socket").exists():
+    store = nix.at(STORE_DIR)
+    if os.geteuid() == 0 or os.access(store if store.exists() else nix.root, os.W_OK):
         return None
-    store = nix.root / "nix/store"
-    if not os.access(store if store.exists() else nix.root, os.W_OK):
+    if nix.store is not None or not has_daemon():
         return f"{store} is not writable for this user"
-    return None
+    return None if nix.takes_unsigned() else "this user is none of the trusted-users of nix.conf"
 
 
 def offer_host_paths(nix: Nix, work: Inside) -> None:
@@ -226,6 +238,43 @@ def _into_directory(
         link.path.symlink_to(target)
         made.append(Link(link.path, str(target)))
     return Brought(new, tuple(made), str(out))
+
+
+def hold(place: Path, links: Iterable[Link]) -> None:
+    """Keep from ``clear_results`` what *links* lead to below *place*, while they do."""
+    held = place / _HELD
+    held.mkdir(parents=True, exist_ok=True)
+    for link in links:
+        # The links of one run have names of their own, and none is longer than a name may be.
+        name = held / hashlib.sha256(os.fsencode(link.path)).hexdigest()
+        name.unlink(missing_ok=True)
+        name.symlink_to(link.path.absolute())
+
+
+def clear_results(place: Path, before: float, *, dry: bool = False) -> tuple[str, ...]:
+    """Remove results that came before the time *before* and no link leads to; return their names.
+
+    *dry* removes nothing.
+    """
+    store, live = place / "nix/store", set()
+    with explained(f"clearing {place}"):
+        for name in (place / _HELD).glob("*"):
+            target = Path(os.path.realpath(name))
+            if target.is_relative_to(store.resolve()):
+                live.add(target.relative_to(store.resolve()).parts[0])
+            elif not dry:
+                name.unlink()
+        removed = [
+            path
+            for path in sorted(store.glob("*"))
+            if path.name not in live and path.lstat().st_ctime < before
+        ]
+        for path in () if dry else removed:
+            remove_tree(path)
+    return tuple(path.name for path in removed)
+
+
+_HELD = "links"
 
 
 def _extract(archive: Path, out: Path, new: Sequence[StorePath], image: Image) -> None:

@@ -5,7 +5,7 @@ On the machine itself, the store is the one that a seed was hydrated into.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,14 @@ from nix_seed.licences.rules.judge import check_accepted
 from nix_seed.registry.layout import Image
 from nix_seed.use.engines.base import Engine, Job
 from nix_seed.use.engines.host import Host
-from nix_seed.use.results import SCRIPT, Brought, bring_out, offer_host_paths, store_problem
+from nix_seed.use.results import (
+    SCRIPT,
+    Brought,
+    bring_out,
+    hold,
+    offer_host_paths,
+    store_problem,
+)
 from nix_seed.use.sandboxed import Inside, find_tree, inside
 from nix_seed.use.withheld import TAKE_IN, obtain_withheld, offer_withheld, spec_of
 
@@ -114,22 +121,30 @@ class RunResult:
 
 
 def run(
-    command: Command, *, engine: Engine, image: Image, nix: Nix, out: Path | None = None
+    command: Command,
+    *,
+    engine: Engine,
+    image: Image,
+    nix: Nix,
+    out: Path | None = None,
+    otherwise: Path | None = None,
 ) -> RunResult:
     """Run *command* inside *image*, its source seen as ``/src``, and bring its results out.
 
-    New store paths go into the store of *nix*, or below *out*; links such as ``result`` are made in
-    the source, which is not changed otherwise. What the image withholds is got from its vendor
+    New store paths go into the store of *nix*, or below *out*; below *otherwise* where that store
+    takes none of this user's. Links such as ``result`` are made in the source, which is not changed
+    otherwise. What the image withholds is got from its vendor
     first, where its licence is accepted (``InputError`` otherwise). A failing command is a result,
     not an error. Raises ``CouldNotCheck`` where the command was not started, or results have no
     place to go.
     """
     problem = store_problem(nix) if out is None else None
-    if problem is not None:
+    if problem is not None and otherwise is None:
         raise CouldNotCheck(
             f"results cannot come back into the host's store: {problem}",
             hint="name a directory for them with --out DIR",
         )
+    out = out if problem is None else otherwise
     tree = find_tree(command.source)
     spec = spec_of(image)
     lacking: tuple[StorePath, ...] = ()
@@ -154,7 +169,9 @@ def run(
         brought = Brought((), (), "store" if out is None else str(out))
         if code == 0:
             tell(Stage("results", "bringing results out"))
-            brought = bring_out(work, nix, tree.root, out)
+            brought = replace(bring_out(work, nix, tree.root, out), problem=problem)
+            if problem is not None and out is not None:
+                hold(out, brought.links)
         done = time.time()
         seconds = RunSeconds(work.seconds, begin - start, end - begin, done - end)
     return RunResult(code, image.digest, engine.name, seconds, brought)

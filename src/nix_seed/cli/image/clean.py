@@ -20,7 +20,7 @@ _DAY = 24 * 3600
 @seed_command("clean")
 @option(
     "--days N",
-    "Keep unpacked images used in the last N days.",
+    "Keep unpacked images used in the last N days, and results made in them.",
     type=click.IntRange(min=0),
     default=14,
 )
@@ -41,6 +41,7 @@ def command(**options: Any) -> None:
     from nix_seed.image.layer_cache import LayerCache
     from nix_seed.image.read.unpack import clear, clear_unpacked
     from nix_seed.use.engines.mounted import clear_mounted
+    from nix_seed.use.results import clear_results
 
     cache = cache_directory()
     dry = options["dry_run"]
@@ -48,7 +49,10 @@ def command(**options: Any) -> None:
     before = time.time() - options["days"] * _DAY
     roots = clear_unpacked(cache / "roots", before, dry=dry)
     roots += clear_mounted(cache, before, dry=dry)
+    results = clear_results(cache / "results", before, dry=dry)
     gone = [f"{human_size(freed)} of layers", plural(len(roots), "unpacked image")]
+    if results:
+        gone.append(plural(len(results), "result"))
     if options["images"]:
         gone.append(f"{human_size(_size(cache / 'images'))} of images")
         if not dry:
@@ -58,6 +62,7 @@ def command(**options: Any) -> None:
         "layers": f"up to {options['layers']} GB, those used last (--layers)",
         "unpacked": f"images used in the last {plural(options['days'], 'day')} (--days)",
         "images": "images built without -o (--images removes them)",
+        "results": f"what links lead to, or of the last {plural(options['days'], 'day')} (--days)",
     }
     lines = (
         f"{', '.join(gone)} {'would be cleared' if dry else 'cleared'}",
@@ -65,13 +70,24 @@ def command(**options: Any) -> None:
         *(f"  {human_size(size):>10}  {name:8}  {reasons[name]}" for name, size in kept.items()),
         "images written with -o, and what logs showed (~/.local/state/nix-seed), are not touched",
     )
-    value = {"cache": str(cache), "freed": freed, "unpacked": len(roots), "kept": kept}
+    value = {
+        "cache": str(cache),
+        "freed": freed,
+        "unpacked": len(roots),
+        "results": len(results),
+        "kept": kept,
+    }
     if dry:
         value["dryRun"] = True
     answer(value, lines)
 
 
-_PLACES = {"layers": ("blobs",), "unpacked": ("roots", "mounted"), "images": ("images",)}
+_PLACES = {
+    "layers": ("blobs",),
+    "unpacked": ("roots", "mounted"),
+    "images": ("images",),
+    "results": ("results",),
+}
 
 
 def _size(directory: Path) -> int:

@@ -1,5 +1,6 @@
 """``nix-seed mount``."""
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -52,7 +53,9 @@ def command(**options: Any) -> None:
         try:
             done = mount_seed(stores, reference, where, keep=options["keep"])
         except NotMountable as error:
-            error.hint = f"unpack it: nix-seed hydrate {reference} --root {where.root}"
+            # To unpack into the machine's own store takes root, too.
+            root = where.root if os.access(where.root, os.W_OK) else "DIR"
+            error.hint = f"unpack it: nix-seed hydrate {reference} --root {root}"
             raise
     if options["complete"]:
         wait_until_whole(options["root"])

@@ -98,6 +98,13 @@ def keeper_of(options: dict[str, Any]) -> Attester | None:
             "--keep has no meaning with --network",
             hint="what is kept is signed as built in the seed with no network; leave one of them",
         )
+    nix = nixes.Nix(store=options["store"])
+    problem = None if options["engine"] == "host" else results.store_problem(nix)
+    if problem is not None:
+        raise CouldNotCheck(
+            f"what is built cannot be kept, for it comes into no store: {problem}",
+            hint="be one of its trusted users, or name a store of your own: --store DIR",
+        )
     signer = signer_of(options["key"], options["sigstore"])
     attester = attester_of(signer, options["builder"], policy_used(options, options["src"]))
     try:

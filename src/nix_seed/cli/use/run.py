@@ -58,6 +58,8 @@ def print_run(result: run.RunResult) -> None:
     where = "the host's store" if brought.into == "store" else brought.into
     if brought.paths:
         say(f"{plural(len(brought.paths), 'store path')} brought into {where}", err=True)
+        if brought.problem:
+            say(f"not into the host's store: {brought.problem}", err=True)
     for link in brought.links:
         say(f"{link.path} -> {link.target}", err=True)
 
@@ -118,8 +120,15 @@ def run_command(argv: tuple[str, ...], options: dict[str, Any]) -> None:
             elif outputs is not None:
                 offered = outputs.offered_in(image, engine, options["network"])
                 engine = stack.enter_context(offered)
-            asked = _asked(argv, options)
-            return run.run(asked, engine=engine, image=image, nix=nix, out=options["out"])
+            return run.run(
+                _asked(argv, options),
+                engine=engine,
+                image=image,
+                nix=nix,
+                out=options["out"],
+                # What is to be kept has to be in the store.
+                otherwise=None if keeper else cache_directory() / "results",
+            )
 
     result = _run_in_seed(options, nix, run_in)
     pushed = None
