@@ -17,6 +17,7 @@ from typing import Any
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, NixFailed
 from nix_seed.core.files import files_below
+from nix_seed.core.reach import reach
 from nix_seed.core.values import dataclass
 from nix_seed.flake.evaluate import DEFAULT_ATTR, Evaluation
 from nix_seed.flake.nix import Nix
@@ -177,14 +178,13 @@ def facts_of(
     """
     names = sorted({name for path in closure for name in (path.package, path.name)})
     facts, problem = _facts(nix, url, arguments, names)
+
+    def further(drv: StorePath) -> Collection[StorePath] | None:
+        known = drv not in roots.inputs or str(drv) in facts
+        return None if known else roots.inputs[drv].derivations
+
     # Derivations of *closure* whose meta is in no fact, and such of their inputs.
-    unread: set[StorePath] = set()
-    stack = [roots.makers[path] for path in closure if path in roots.makers]
-    while stack:
-        drv = stack.pop()
-        if drv in roots.inputs and drv not in unread and str(drv) not in facts:
-            unread.add(drv)
-            stack += roots.inputs[drv].derivations
+    unread = reach([roots.makers[path] for path in closure if path in roots.makers], further)
     if unread:
         facts |= _facts_elsewhere(nix, url, arguments["system"], unread, roots)
     return facts, problem
@@ -361,17 +361,8 @@ def _replaced(
     closure: Mapping[StorePath, PathInfo],
     withheld: set[StorePath],
 ) -> list[StorePath]:
-    found: set[StorePath] = set()
-    seen: set[StorePath] = set()
-    stack = list(roots)
-    while stack:
-        path = stack.pop()
-        if path not in withheld:
-            found.add(path)
-        elif path not in seen:
-            seen.add(path)
-            stack += closure[path].references
-    return sorted(found)
+    found = reach(roots, lambda path: closure[path].references if path in withheld else ())
+    return sorted(found - withheld)
 
 
 def closed(closure: Mapping[StorePath, PathInfo]) -> dict[StorePath, PathInfo]:

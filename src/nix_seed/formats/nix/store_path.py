@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from nix_seed.core.digests import NarHash, exact_base64
 from nix_seed.core.errors import InputError
+from nix_seed.core.reach import reach
 from nix_seed.core.values import dataclass
 
 if TYPE_CHECKING:
@@ -108,14 +109,7 @@ def closure_in(
     paths: Mapping[StorePath, PathInfo], roots: Iterable[StorePath]
 ) -> frozenset[StorePath]:
     """Return those of *roots* that are among *paths*, and all they refer to there."""
-    seen: set[StorePath] = set()
-    stack = list(roots)
-    while stack:
-        path = stack.pop()
-        if path in paths and path not in seen:
-            seen.add(path)
-            stack.extend(paths[path].references)
-    return frozenset(seen)
+    return frozenset(reach(roots, lambda path: paths[path].references if path in paths else None))
 
 
 @dataclass(frozen=True, slots=True)
