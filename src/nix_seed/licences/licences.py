@@ -178,13 +178,14 @@ def facts_of(
     """
     names = sorted({name for path in closure for name in (path.package, path.name)})
     facts, problem = _facts(nix, url, arguments, names)
-
-    def further(drv: StorePath) -> Collection[StorePath] | None:
-        known = drv not in roots.inputs or str(drv) in facts
-        return None if known else roots.inputs[drv].derivations
-
     # Derivations of *closure* whose meta is in no fact, and such of their inputs.
-    unread = reach([roots.makers[path] for path in closure if path in roots.makers], further)
+    unread: set[StorePath] = set()
+    stack = [roots.makers[path] for path in closure if path in roots.makers]
+    while stack:
+        drv = stack.pop()
+        if drv in roots.inputs and drv not in unread and str(drv) not in facts:
+            unread.add(drv)
+            stack += roots.inputs[drv].derivations
     if unread:
         facts |= _facts_elsewhere(nix, url, arguments["system"], unread, roots)
     return facts, problem
