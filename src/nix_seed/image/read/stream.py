@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Protocol, Self, cast
 
@@ -24,7 +25,7 @@ from nix_seed.core.values import dataclass
 from nix_seed.core.words import human_size
 from nix_seed.formats.nix.store_path import PathInfo
 from nix_seed.formats.oci.manifest import Descriptor, MediaType
-from nix_seed.formats.zstd import FrameCutter
+from nix_seed.formats.zstd import ChunkFile, FrameCutter
 from nix_seed.image.rules.contents import HashedFrame
 from nix_seed.registry.store import Held
 
@@ -264,7 +265,7 @@ class TarPieces:
         if not 0 <= _content_size(head) <= _LARGEST_FRAME:
             yield from self._ready(_unframed(head, chunks, self._label))
             return
-        for chunk in _after(head, chunks):
+        for chunk in chain((head,), chunks):
             for frame in cutter.feed(chunk):
                 self._saw(frame)
                 decode = partial(self._decode, frame)
@@ -325,39 +326,19 @@ def _content_size(frame: bytes | memoryview) -> int:
         return -1
 
 
-def _after(head: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    yield head
-    yield from chunks
-
-
 def _unframed(head: bytes, chunks: Iterator[bytes], label: str) -> Iterator[bytes]:
     """Decode zstd in pieces; no piece is larger than ``_PIECE``, whatever the stream claims."""
-    source = _Readable(_after(head, chunks))
+    source = chain((head,), chunks)
     decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
     try:
-        with decompressor.stream_reader(cast(IO[bytes], source), read_across_frames=True) as reader:
+        file = cast(IO[bytes], ChunkFile(source))
+        with decompressor.stream_reader(file, read_across_frames=True) as reader:
             while piece := reader.read(_PIECE):
                 yield piece
     except zstandard.ZstdError as error:
         raise CheckedFalse(f"{label} is not intact zstd: {error}") from error
-    source.drain()
-
-
-class _Readable:
-    """Chunks as the file that ``stream_reader`` wants."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = b""
-
-    def read(self, size: int) -> bytes:
-        data = self._rest or next(self._chunks, b"")
-        self._rest = data[size:]
-        return data[:size]
-
-    def drain(self) -> None:
-        for _ in self._chunks:
-            pass
+    for _ in source:
+        pass
 
 
 def _inflated(chunks: Iterator[bytes], label: str) -> Iterator[bytes]:
