@@ -134,11 +134,12 @@ def test_a_statement_is_read_as_it_was_written() -> None:
         ),
         (
             put("subject.0.digest.sha256", IMAGE.hex.upper()),
-            f"it, subject[0], digest: '{IMAGE.hex.upper()}' is not a SHA-256 in lower-case hex",
+            f"it, subject[0], digest: sha256: '{IMAGE.hex.upper()}'"
+            " is not a SHA-256 in lower-case hex",
         ),
         (
             put("subject.0.digest.sha256", str(IMAGE)),
-            f"it, subject[0], digest: '{IMAGE}' is not a SHA-256 in lower-case hex",
+            f"it, subject[0], digest: sha256: '{IMAGE}' is not a SHA-256 in lower-case hex",
         ),
         (put("predicate", [1]), "it: predicate must be an object"),
         (put("predicatetype", "x"), "it: member 'predicatetype' must be spelled 'predicateType'"),

@@ -14,7 +14,7 @@ from nix_seed.core.digests import NarHash
 from nix_seed.core.errors import InputError
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.image.rules.partition.assign import Atom, bars, build_index, contract, members
-from nix_seed.image.rules.partition.plan import MAX_BUDGET, Group, divide, partition
+from nix_seed.image.rules.partition.plan import Group, divide, partition
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from bench.baselines import by_popularity, by_size
@@ -337,10 +337,6 @@ class TestBadInput:
     def test_tier_given_twice(self) -> None:
         with pytest.raises(InputError, match="tier 't' is given twice"):
             partition(closure_of([info("a")]), [("t", [store_path("a")]), ("t", [])])
-
-    def test_budget_too_large(self) -> None:
-        with pytest.raises(InputError, match="a budget of 121 layers is above 120"):
-            partition({}, [], budget=MAX_BUDGET + 1)
 
     def test_budget_below_the_tiers(self) -> None:
         closure = closure_of([info("a"), info("b")])

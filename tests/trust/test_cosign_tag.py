@@ -98,7 +98,8 @@ def test_an_empty_annotation_is_none(empty: str) -> None:
         (
             "bundle",
             json.dumps(ENTRY | {"Payload": {**ENTRY["Payload"], "logID": "x"}}),  # type: ignore[dict-item]
-            "it, dev.sigstore.cosign/bundle, Payload: logID is not a SHA-256 in hex",
+            "it, dev.sigstore.cosign/bundle, Payload: logID: 'x'"
+            " is not a SHA-256 in lower-case hex",
         ),
         (
             "rfc3161timestamp",

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import click
 
 from nix_seed.cli.command import EXISTING_FILE, Command, argument, option, remember, together
 from nix_seed.cli.lazily import lazily
-from nix_seed.cli.say import say, warn
+from nix_seed.cli.say import note, say, warn
 from nix_seed.core.errors import InputError
 from nix_seed.core.files import cache_directory, home, own_directory, read_given
 from nix_seed.core.processes import current_system
@@ -251,38 +252,63 @@ def image_named(text: str) -> registries.AnyReference | None:
 
 
 def open_seed(options: dict[str, Any], nix: nix.Nix, system: str | None = None) -> layout.Image:
-    """Open the seed that ``--image`` names or, unnamed, the one built for the project.
+    """Open the seed that was built for the project, or what ``named_seed`` returns.
 
     One in a registry is pulled into the cache; of an index, *system*'s (default: this machine's).
-    A command with ``verify_options`` has it verified first.
     """
-    if options["image"] is not None:
-        stores, reference, system = named_seed(options, system)
-        return transfer.open_here(stores, reference, cache_directory() / "images", system)
+    built = open_built(options, nix)
+    if built is not None:
+        return built
+    stores, reference, system = named_seed(options, system)
+    return transfer.open_here(stores, reference, cache_directory() / "images", system)
+
+
+def open_built(options: dict[str, Any], nix: nix.Nix) -> layout.Image | None:
+    """Open the seed that was built here for the project, unless ``--image`` names one."""
     source: Path = options["src"]
-    flake = str(source.absolute())
-    request = requests.Request(flake, attr=options.get("attr"))
-    found = LayoutReference(
-        str(cache_directory() / "images"), tag=requests.evaluate_request(nix, request).input_key
-    )
-    try:
-        return layout.open_image(found)
-    except InputError as error:
-        raise InputError(
-            f"no seed of {source} has been built here",
-            hint=f"build it first: nix-seed build {source}; or name one with --image",
-        ) from error
+    lock = source / locks.LOCK_NAME
+    if options["image"] is not None or (lock.is_file() and not nix.is_at_hand()):
+        return None
+    request = requests.Request(str(source.absolute()), attr=options.get("attr"))
+    key = requests.evaluate_request(nix, request).input_key
+    with suppress(InputError):
+        return layout.open_image(LayoutReference(str(cache_directory() / "images"), tag=key))
+    return None
 
 
 def named_seed(
     options: dict[str, Any], system: str | None = None
 ) -> tuple[registries.Stores, registries.AnyReference, str]:
-    """Return what ``--image`` names, verified where the command has ``verify_options``."""
-    reference = parse_reference(options["image"])
+    """Return what ``--image`` names or, unnamed, the project's ``seed.lock``.
+
+    It is verified where the command has ``verify_options``.
+    """
     stores, system = stores_of(options), system or current_system()
+    if options["image"] is None:
+        reference = _locked_seed(options["src"], system)
+    else:
+        reference = parse_reference(options["image"])
     if "no_verify" in options:
         reference = trusted(options, stores, reference, system, options["src"])
     return stores, reference, system
+
+
+def no_seed(source: Path) -> InputError:
+    """Return what to raise where no seed was built for the project in *source*."""
+    return InputError(
+        f"no seed of {source} has been built here",
+        hint=f"build it first: nix-seed build {source}; or name one with --image",
+    )
+
+
+def _locked_seed(source: Path, system: str) -> registries.AnyReference:
+    lock, found = source / locks.LOCK_NAME, None
+    if lock.is_file():
+        found = locks.SeedLock.parse(read_given(lock), str(lock)).reference(system)
+    if found is None:
+        raise no_seed(source)
+    note(f"no seed of {source} has been built here: taking the one in {lock}")
+    return found
 
 
 def named_value(option: str, text: str, example: str) -> tuple[str, str]:

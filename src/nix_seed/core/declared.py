@@ -12,7 +12,6 @@ documents in the same bytes.
 """
 
 import dataclasses
-import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache, lru_cache, partial
@@ -39,7 +38,6 @@ from nix_seed.core.errors import InputError
 from nix_seed.core.words import camel
 
 _T = TypeVar("_T")
-_S = TypeVar("_S", bound=Sha256)
 _LARGEST = 1 << 53  # what every reader of JSON keeps exact
 _NAMES = {
     str: "a string",
@@ -138,29 +136,38 @@ def check_time(text: str) -> None:
     raise InputError(f"{text!r} is not a time in UTC such as 2025-01-31T12:00:00Z")
 
 
+def text_of(parse: Callable[[str], Any], write: Callable[[Any], str] = str) -> Codec:
+    """Return how a value is spelled as a text.
+
+    *parse* reads it. It raises ``InputError`` for what is none, or ``ValueError`` with words that
+    go after the member's name.
+    """
+
+    def read_text(found: Any, name: str, where: str) -> Any:
+        text: str = _exact(found, str, name, where)
+        try:
+            return parse(text)
+        except (InputError, ValueError) as error:
+            joint = ":" if isinstance(error, InputError) else ""
+            raise InputError(f"{where}: {name}{joint} {error}") from error
+
+    return Codec(read_text, write)
+
+
 def bytes_of(size: int | None = None) -> Codec:
     """Return how bytes are spelled in base64: not empty, and *size* of them if that is given."""
 
-    def read_bytes(found: Any, name: str, where: str) -> bytes:
-        try:
-            raw = exact_base64(_exact(found, str, name, where))
-        except ValueError as error:
-            raise InputError(f"{where}: {name}: {error}") from error
+    def parse(text: str) -> bytes:
+        raw = _of_base64(text)
         if not raw or (size is not None and len(raw) != size):
-            raise InputError(f"{where}: {name} has {len(raw)} bytes, not {size or 'any'}")
+            raise ValueError(f"has {len(raw)} bytes, not {size or 'any'}")
         return raw
 
-    return Codec(read_bytes, to_base64)
-
-
-def _hex(found: Any, name: str, where: str) -> bytes:
-    if not re.fullmatch(r"[0-9a-f]{64}", _exact(found, str, name, where)):
-        raise InputError(f"{where}: {name} is not a SHA-256 in hex")
-    return bytes.fromhex(found)
+    return text_of(parse, to_base64)
 
 
 SomeBytes = Annotated[bytes, bytes_of()]
-HexHash = Annotated[bytes, Codec(_hex, bytes.hex)]
+HexHash = Annotated[bytes, text_of(lambda text: Sha256(text).raw, bytes.hex)]
 """The 32 bytes of a SHA-256, in lower-case hex."""
 
 
@@ -340,8 +347,8 @@ def codec_of(kind: Any) -> Codec:
 def _plain(kind: Any) -> Codec:
     if hasattr(kind, "read_member"):
         return Codec(kind.read_member, kind.to_json)
-    if issubclass(kind, Sha256):
-        return Codec(lambda found, name, where: _sha256(kind, found, name, where), str)
+    if hasattr(kind, "parse") and not issubclass(kind, Declared):
+        return text_of(partial(_in_one_spelling, kind))
     if kind in _NAMES:
         return Codec(lambda found, name, where: _exact(found, kind, name, where), kind)
     # What reads itself does so here as well; most just declare what they are.
@@ -395,21 +402,24 @@ def _one_of(allowed: tuple[str, ...], found: Any, name: str, where: str) -> str:
     return text
 
 
-def _bytes(found: Any, name: str, where: str) -> bytes:
+def _of_base64(text: str) -> bytes:
     try:
-        return exact_base64(_exact(found, str, name, where))
+        return exact_base64(text)
     except ValueError as error:
-        raise InputError(f"{where}: {name} is not standard base64") from error
+        raise ValueError("is not standard base64") from error
 
 
-def _sha256(kind: type[_S], found: Any, name: str, where: str) -> _S:
-    text: str = _exact(found, str, name, where)
+def _of_iso(text: str) -> datetime:
     try:
-        read: _S = kind.parse(text)
-    except InputError as error:
-        raise InputError(f"{where}: {name}: {error.message}") from error
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError("is none") from error
+
+
+def _in_one_spelling(kind: Any, text: str) -> Any:
+    read = kind.parse(text)
     if str(read) != text:
-        raise InputError(f"{where}: {name} must be spelled {read}")
+        raise ValueError(f"must be spelled {read}")
     return read
 
 
@@ -434,18 +444,11 @@ def _count(value: Any, name: str, where: str) -> int:
     return found
 
 
-def _moment(found: Any, name: str, where: str) -> datetime:
-    try:
-        return datetime.fromisoformat(_exact(found, str, name, where))
-    except ValueError as error:
-        raise InputError(f"{where}: {name} is none") from error
-
-
 _VALUES: Final[Mapping[Any, Codec]] = {
     Any: Codec(lambda *found: found[0], lambda value: value),
     int: Codec(_count, int),
     float: Codec(_number, float),
-    Path: Codec(lambda found, name, where: Path(_exact(found, str, name, where)), str),
-    bytes: Codec(_bytes, to_base64),
-    datetime: Codec(_moment, datetime.isoformat),
+    Path: text_of(Path),
+    bytes: text_of(_of_base64, to_base64),
+    datetime: text_of(_of_iso, datetime.isoformat),
 }

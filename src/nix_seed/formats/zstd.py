@@ -13,7 +13,7 @@ over. All integers are little endian::
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import Self
 
@@ -93,6 +93,17 @@ class FrameCutter:
         return CheckedFalse(
             f"{self._label} {problem}", hint="the image is damaged or was altered: get it again"
         )
+
+
+class ChunkFile:
+    """A file to read *chunks* from, for decoders of streams: as much at once as comes."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+
+    def read(self, size: int = -1) -> bytes:  # noqa: ARG002
+        """Return the next chunk, whatever *size* is asked."""
+        return next((each for each in self._chunks if each), b"")
 
 
 def _header_size(descriptor: int) -> int:

@@ -56,6 +56,7 @@ class LayerCache:
 
     def __init__(self, directory: Path) -> None:
         self._layers = directory / "layers"
+        self._records = LayerRecords(self._layers)
         self._blobs = directory / "blobs"
 
     def blob_path(self, digest: Digest) -> Path:
@@ -64,13 +65,8 @@ class LayerCache:
 
     def find(self, key: str) -> FinishedLayer | None:
         """Return the layer of *key* if record and blob are there and whole; else ``None``."""
-        record = self._record_path(key)
-        try:
-            layer = FinishedLayer.parse(read_regular(record), str(record))
-        except CouldNotCheck:
-            return None
-        except InputError:
-            _remove(record)
+        record, layer = self._layers / f"{key}.json", self._records.find(key)
+        if layer is None:
             return None
         if not _holds(self.blob_path(layer.descriptor.digest), layer.descriptor):
             _remove(record)
@@ -87,7 +83,7 @@ class LayerCache:
             layer = produce(file)
             # Read-only, for image layouts may link it.
             file.keep(self.blob_path(layer.descriptor.digest), 0o444)
-        write_atomically(self._record_path(key), layer.dump())
+        self._records.save(key, layer)
         return layer
 
     def prune(self, max_bytes: int, *, dry: bool = False) -> int:
@@ -111,19 +107,15 @@ class LayerCache:
                 freed += remove(record) + (0 if blob in kept else remove(blob))
             return freed
 
-    def _record_path(self, key: str) -> Path:
-        return self._layers / f"{key}.json"
-
     def _by_last_use(self, remove: Callable[[Path], int]) -> Iterator[tuple[Path, Path]]:
         """Yield (record, blob), the last used first; *remove* records that cannot be read."""
         records = sorted(self._layers.glob("*.json"), key=_last_use, reverse=True)
         for record in records:
-            try:
-                layer = FinishedLayer.parse(read_regular(record), str(record))
-            except (CouldNotCheck, InputError):
+            layer = self._records.find(record.stem)
+            if layer is None:
                 remove(record)
-                continue
-            yield record, self.blob_path(layer.descriptor.digest)
+            else:
+                yield record, self.blob_path(layer.descriptor.digest)
 
     def _abandoned(self) -> Iterator[Path]:
         recorded = {blob for _, blob in self._by_last_use(_size)}

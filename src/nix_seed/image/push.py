@@ -6,14 +6,14 @@ request tells whether the blob is there. A blob that an earlier build left in th
 sent from there.
 """
 
-import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
 from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.events import Stage, tell
+from nix_seed.core.parallel import handed_over
 from nix_seed.core.values import dataclass
 from nix_seed.core.words import plural
 from nix_seed.formats.oci import manifest as oci
@@ -130,8 +130,12 @@ class UploadTarget:
 
     def _stream(self, produce: Callable[[Sink], FinishedLayer]) -> FinishedLayer:
         made: list[FinishedLayer] = []
+
+        def make(give: Callable[[bytes], None]) -> None:
+            made.append(produce(_Giver(give)))
+
         # A try that fails midway is made anew from the store, which is still there.
-        sent = self._repository.push_stream(lambda: _run(produce, made), self._media_type)
+        sent = self._repository.push_stream(lambda: handed_over(make, _IN_FLIGHT), self._media_type)
         layer = made[-1]
         if (sent.digest, sent.size) != (layer.descriptor.digest, layer.descriptor.size):
             raise CheckedFalse(
@@ -146,66 +150,15 @@ class UploadTarget:
             self.sent += size
 
 
-def _run(produce: Callable[[Sink], FinishedLayer], made: list[FinishedLayer]) -> Iterator[bytes]:
-    """Yield what *produce* writes; *made* gets its result, its error is raised here."""
-    pipe = _Pipe()
-    worker = threading.Thread(target=pipe.run, args=(produce, made), daemon=True)
-    worker.start()
-    try:
-        yield from pipe
-    finally:
-        pipe.close()
-        worker.join()
+@dataclass(frozen=True, slots=True)
+class _Giver:
+    """A sink that gives all it is written."""
 
-
-class _Abandoned(Exception):
-    """Nobody reads any more: the upload failed."""
-
-
-class _Pipe:
-    """A sink on one side, an iterator on the other, a few chunks in between."""
-
-    def __init__(self) -> None:
-        self._queue: queue.Queue[bytes | BaseException | None] = queue.Queue(_IN_FLIGHT)
-        self._closed = threading.Event()
-
-    def run(self, produce: Callable[[Sink], FinishedLayer], made: list[FinishedLayer]) -> None:
-        try:
-            made.append(produce(self))
-            self._put(None)
-        except _Abandoned:
-            pass
-        except BaseException as error:
-            self._put_last(error)
+    give: Callable[[bytes], None]
 
     def write(self, data: bytes, /) -> None:
-        """Hand over *data*; waits while the other side is busy."""
-        self._put(bytes(data))
-
-    def _put(self, item: bytes | BaseException | None) -> None:
-        while not self._closed.is_set():
-            try:
-                self._queue.put(item, timeout=0.5)
-            except queue.Full:
-                continue
-            return
-        raise _Abandoned
-
-    def _put_last(self, error: BaseException) -> None:
-        try:
-            self._put(error)
-        except _Abandoned:
-            return
-
-    def __iter__(self) -> Iterator[bytes]:
-        while (item := self._queue.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-
-    def close(self) -> None:
-        """Let the writing side give up."""
-        self._closed.set()
+        """Hand over *data*; waits while who takes it is busy."""
+        self.give(bytes(data))
 
 
 def push(

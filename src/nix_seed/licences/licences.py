@@ -17,6 +17,7 @@ from typing import Any
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, NixFailed
 from nix_seed.core.files import files_below
+from nix_seed.core.reach import reach
 from nix_seed.core.values import dataclass
 from nix_seed.flake.evaluate import DEFAULT_ATTR, Evaluation
 from nix_seed.flake.nix import Nix
@@ -361,17 +362,8 @@ def _replaced(
     closure: Mapping[StorePath, PathInfo],
     withheld: set[StorePath],
 ) -> list[StorePath]:
-    found: set[StorePath] = set()
-    seen: set[StorePath] = set()
-    stack = list(roots)
-    while stack:
-        path = stack.pop()
-        if path not in withheld:
-            found.add(path)
-        elif path not in seen:
-            seen.add(path)
-            stack += closure[path].references
-    return sorted(found)
+    found = reach(roots, lambda path: closure[path].references if path in withheld else ())
+    return sorted(found - withheld)
 
 
 def closed(closure: Mapping[StorePath, PathInfo]) -> dict[StorePath, PathInfo]:

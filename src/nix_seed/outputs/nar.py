@@ -20,6 +20,7 @@ from nix_seed.core.values import dataclass
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.nar import dump_tree
 from nix_seed.formats.nix.store_path import PathInfo
+from nix_seed.formats.zstd import ChunkFile
 from nix_seed.image.rules.frames import FRAME_SIZE, Alone, Compressor, FrameWriter
 from nix_seed.outputs.rules.kept import LARGEST_INLINE, NAR_TYPE, Stored
 from nix_seed.registry.store import ImageStore
@@ -134,10 +135,10 @@ def unpack_nar(chunks: Iterable[bytes], info: PathInfo, what: str) -> Iterator[b
 
     It ends without an error only where it was that NAR; else ``CheckedFalse``.
     """
-    return _unpacked(_File(chunks), info, what)
+    return _unpacked(ChunkFile(chunks), info, what)
 
 
-def _unpacked(file: _File, info: PathInfo, what: str) -> Iterator[bytes]:
+def _unpacked(file: ChunkFile, info: PathInfo, what: str) -> Iterator[bytes]:
     state, size = hashlib.sha256(), 0
     reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(
         cast("IO[bytes]", file), read_across_frames=True
@@ -169,18 +170,7 @@ def last_held_back(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield before
 
 
-class _File:
-    """A file to read *chunks* from: as much at once as comes."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
-
-    def read(self, size: int = -1) -> bytes:  # noqa: ARG002
-        """Return the next chunk, whatever *size* is asked."""
-        return next((each for each in self._chunks if each), b"")
-
-
-class _Tee(_File):
+class _Tee(ChunkFile):
     """The same, and it keeps what was read until that is taken."""
 
     def __init__(self, chunks: Iterable[bytes], what: str) -> None:

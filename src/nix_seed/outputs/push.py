@@ -7,7 +7,7 @@ changes is no commit, and nothing of it leaves this machine.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field, replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,7 @@ from nix_seed.core.digests import Digest, NarHash
 from nix_seed.core.errors import InputError, NixSeedError
 from nix_seed.core.events import Stage, tell
 from nix_seed.core.parallel import in_parallel
+from nix_seed.core.reach import reach
 from nix_seed.core.values import dataclass
 from nix_seed.core.words import plural
 from nix_seed.flake.checkout import Checkout, read_checkout
@@ -151,24 +152,22 @@ def find_outputs(
         arguments = ["path-info", "--derivation", "--", *installables]
         found = nix.run("nix", arguments, f"looking for {' '.join(installables)}").split()
         drvs = frozenset(StorePath.containing(each) for each in found)
-    seen, wanted = set[StorePath](), set[StorePath]()
-    waiting = list(drvs)
-    while waiting:
-        drv = waiting.pop()
-        if drv in seen:
-            continue
-        seen.add(drv)
-        derivation = read(drv)
+    wanted, held = set[StorePath](), set(seed.held)
+
+    def further(drv: StorePath) -> Iterable[StorePath]:
+        outputs = read(drv).outputs.values()
         # Where outputs are addressed by their content, no path is known before they are built.
-        floating = any(each.path is None for each in derivation.outputs.values())
-        made = {each.path for each in derivation.outputs.values() if each.path is not None}
-        fixed = any(each.hash for each in derivation.outputs.values())
-        if floating or (not fixed and not made <= set(seed.held)):
-            wanted |= made
-            waiting += derivation.input_drvs
-    wanted -= set(seed.held)
+        floating = any(each.path is None for each in outputs)
+        made = {each.path for each in outputs if each.path is not None}
+        if not floating and (made <= held or any(each.hash for each in outputs)):
+            return ()
+        wanted.update(made)
+        return read(drv).input_drvs
+
+    reach(drvs, further)
+    wanted -= held
     there = wanted - nix.invalid_paths(wanted)
-    closure = nix.requisites(there) - set(seed.held) if there else frozenset()
+    closure = nix.requisites(there) - held if there else frozenset()
     return {path: tuple(named.names.get(path, ())) for path in sorted(closure)}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
@@ -78,19 +78,13 @@ class _Speaker:
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
-    speakers: tuple[_Speaker, ...]
-    set_aside: tuple[SetAside, ...]
-    unchecked: tuple[str, ...]
-    lies: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class WordReader:
     """Judges bundles by the policy of *by*; what it judged it remembers, by the bundles' bytes."""
 
     by: Verifiers
-    _heard: dict[tuple[tuple[bytes, ...], Question], _Judged] = field(default_factory=dict)
+    _heard: dict[tuple[tuple[bytes, ...], Question], tuple[Sequence[_Speaker], Heard]] = field(
+        default_factory=dict
+    )
     _findings: dict[bytes, Finding] = field(default_factory=dict)
     _statements: dict[bytes, _Read | SetAside] = field(default_factory=dict)
 
@@ -119,11 +113,14 @@ class WordReader:
         key = tuple(each.text for each in found), asked
         if key not in self._heard:
             self._heard[key] = self._judged(found, asked)
-        said = self._heard[key]
-        words = (word for each in said.speakers for word in each.words(path))
-        return Heard(tuple(words), said.set_aside, said.unchecked, said.lies)
+        speakers, heard = self._heard[key]
+        words = (word for each in speakers for word in each.words(path))
+        return replace(heard, words=tuple(words))
 
-    def _judged(self, bundles: Iterable[Attestation], asked: Question) -> _Judged:
+    def _judged(
+        self, bundles: Iterable[Attestation], asked: Question
+    ) -> tuple[Sequence[_Speaker], Heard]:
+        """Return who speaks, and what is heard besides words."""
         findings = [self._examined(each) for each in bundles]
         doubts = doubt_logs(findings, self.by.watch)
         refused = [each.verdict for each in findings if not each.verdict.verified]
@@ -147,7 +144,7 @@ class WordReader:
                 aside.append(judged)
             else:
                 speakers.append(_Speaker(*judged, Digest.of(key), read))
-        return _Judged(tuple(speakers), tuple(aside), tuple(unchecked), tuple(doubts.lies))
+        return speakers, Heard((), tuple(aside), tuple(unchecked), tuple(doubts.lies))
 
     def _examined(self, found: Attestation) -> Finding:
         if found.text not in self._findings:

@@ -11,7 +11,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -27,12 +26,12 @@ from nix_seed.core.words import plural
 from nix_seed.flake.nix import DerivationReader, Nix
 from nix_seed.formats.nix.store_path import Derivation, StorePath, closure_in
 from nix_seed.formats.oci.reference import Reference
-from nix_seed.image.read.safe_root import open_directory, remove
+from nix_seed.image.read.safe_root import remove
 from nix_seed.image.read.spec import RemoteSeed, open_seed_image
 from nix_seed.licences.rules.judge import Withheld, check_accepted
 from nix_seed.registry.open import AnyReference, Stores, choose_system, fetch
 from nix_seed.registry.store import Fetched, ImageStore
-from nix_seed.use.hydrate_layer import LayerTask, Target, Workers, workers
+from nix_seed.use.hydrate_layer import LayerTask, Target, Workers, layer_tasks, workers
 from nix_seed.use.mount.owed import state_directory
 from nix_seed.use.rules.subset import FIRST_TIERS, INPUT_TIERS, paths_of_tiers
 from nix_seed.use.store import (
@@ -40,6 +39,7 @@ from nix_seed.use.store import (
     add_new_files,
     locked_store,
     register_paths,
+    tidied,
     uncollected,
     valid_paths,
 )
@@ -349,7 +349,7 @@ class _Run:
             missing = wanted - valid
             if missing:
                 recover(self._root)  # refuses, where another mount lives
-                with _store(self._root) as (store, left):
+                with tidied(self._root / "nix/store") as (store, left):
                     for name in left & {path.base_name for path in missing}:
                         remove(name, store)
                 tell(Stage("mount", f"mounting {len(missing)} store paths"))
@@ -377,14 +377,14 @@ class _Run:
 
     def _unpack(self, missing: frozenset[StorePath]) -> None:
         infos = self._seed.spec.paths
-        with _store(self._root) as (store, left):
+        with tidied(self._root / "nix/store") as (store, left):
             hack = _case_hack(store) if self._case_hack is None else self._case_hack
             target = Target(store, hack, threads=_decoders(self._jobs))
             with workers(self._source, target, self._jobs) as pool:
                 there = [infos[path] for path in sorted(missing) if path.base_name in left]
                 intact = pool.intact(there) if there else frozenset()
                 self.reused += len(intact)
-                tasks = _tasks(self._seed, missing - intact)
+                tasks = layer_tasks(self._seed, missing - intact)
                 text = f"fetching {plural(len(missing - intact), 'store path')}"
                 text += f" in {plural(len(tasks), 'layer')}"
                 tell(Stage("layers", text, len(tasks)))
@@ -451,25 +451,6 @@ def _decoders(jobs: int) -> int:
     return 0 if jobs >= cores() and cores() <= _FEW_CORES else min(4, cores())
 
 
-@contextmanager
-def _store(root: Path) -> Iterator[tuple[int, frozenset[str]]]:
-    """Open the store directory, without what a killed run left unfinished; list what it holds."""
-    path = root / "nix/store"
-    fd = open_directory(path)
-    try:
-        _clean(fd)
-        yield fd, frozenset(os.listdir(fd))
-    finally:
-        _clean(fd)
-        os.close(fd)
-
-
-def _clean(store: int) -> None:
-    for name in os.listdir(store):
-        if os.fsencode(name).startswith(PARTIAL):
-            remove(name, store)
-
-
 def _case_hack(store: int) -> bool:
     """Whether names that differ only in case need Nix's suffix: on macOS, and where they clash."""
     if sys.platform == "darwin":
@@ -483,15 +464,3 @@ def _case_hack(store: int) -> bool:
     finally:
         os.rmdir(probe, dir_fd=store)
     return True
-
-
-def _tasks(seed: RemoteSeed, wanted: frozenset[StorePath]) -> list[LayerTask]:
-    tasks = []
-    count = len(seed.manifest.layers)
-    for number, group in enumerate(seed.spec.layers):
-        here = wanted.intersection(group.paths)
-        if here:
-            paths = {path: seed.spec.paths[path] for path in group.paths}
-            what = f"{seed.name}, layer {number + 1} of {count}"
-            tasks.append(LayerTask(seed.manifest.layers[number], paths, here, what))
-    return tasks

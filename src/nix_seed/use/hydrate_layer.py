@@ -34,6 +34,8 @@ from nix_seed.use.store import StorePathWriter, check_path
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
 
+    from nix_seed.image.read.spec import RemoteSeed
+
 _BATCH = 64
 
 
@@ -169,6 +171,18 @@ class LayerTask:
     paths: Mapping[StorePath, PathInfo]
     wanted: frozenset[StorePath]
     what: str
+
+
+def layer_tasks(seed: RemoteSeed, wanted: frozenset[StorePath]) -> list[LayerTask]:
+    """Return what is to be taken of which layers of *seed*, to have the paths *wanted*."""
+    tasks = []
+    for number, group in enumerate(seed.spec.layers):
+        here = wanted.intersection(group.paths)
+        if here:
+            paths = {path: seed.spec.paths[path] for path in group.paths}
+            what = f"{seed.name}, layer {number + 1} of {len(seed.manifest.layers)}"
+            tasks.append(LayerTask(seed.manifest.layers[number], paths, here, what))
+    return tasks
 
 
 @dataclass(frozen=True, slots=True)

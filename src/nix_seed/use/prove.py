@@ -1,11 +1,9 @@
 """Prove that a seed is complete: plan every output of the flake inside it, with no network."""
 
-import contextlib
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -41,14 +39,11 @@ from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.build import Built, Destination, store_image
 from nix_seed.image.layer_cache import LayerCache
 from nix_seed.licences.rules.judge import Withheld
-from nix_seed.registry.layout import Image, Layout, open_image
-from nix_seed.registry.layout_store import LayoutStore
-from nix_seed.registry.open import fetch
-from nix_seed.use.engines import choose_engine
+from nix_seed.registry.layout import Image
+from nix_seed.registry.open import Stores
 from nix_seed.use.engines.base import EXCHANGE, Engine
-from nix_seed.use.engines.mounted import mounted_engine
-from nix_seed.use.mount.linux import NotMountable
 from nix_seed.use.rules import completeness as rules
+from nix_seed.use.runnable import Runnable
 from nix_seed.use.sandboxed import Inside, Tree, find_tree, inside
 from nix_seed.use.withheld import TAKE_IN, needed_to_evaluate, offer_withheld, spec_of
 
@@ -260,20 +255,12 @@ def prove_built(nix: Nix, built: Built, destination: Destination, cache: Path) -
         )
         # To build the seed was to evaluate the flake, with all that this reads.
         obtained = [item.path for item in needed_to_evaluate(built.plan.spec).withheld]
-        with contextlib.suppress(NotMountable), _mounted(reference, cache) as (image, engine):
-            return prove(engine, image, proved, nix=nix, obtained=obtained)
-        image = open_image(reference)
-        engine = choose_engine(None, cache)
-        return prove(engine, image, proved, nix=nix, obtained=obtained)
-
-
-def _mounted(
-    reference: LayoutReference, cache: Path
-) -> AbstractContextManager[tuple[Image, Engine]]:
-    """Mount the image, of which a proof reads little: unpacking it would take longer."""
-    store = LayoutStore(Layout(Path(reference.directory)))
-    root = fetch(store, reference)
-    return mounted_engine(cache, root, store, str(reference), fills=False)
+        # A proof reads little of the image: unpacking it would take longer.
+        layout, system = Path(reference.directory), proved.system
+        seed = Runnable(Stores(), reference, system, cache, layout, fills=False)
+        return seed.use(
+            lambda image, engine: prove(engine, image, proved, nix=nix, obtained=obtained)
+        )
 
 
 def check_proof(proof: Proof) -> None:

@@ -21,7 +21,13 @@ from nix_seed.core.values import dataclass
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import STORE_DIR, StorePath
 from nix_seed.formats.oci.manifest import MediaType
-from nix_seed.image.read.safe_root import open_directory, remove_tree, scratch_directory, walk
+from nix_seed.image.read.safe_root import (
+    open_directory,
+    opened_directory,
+    remove_tree,
+    scratch_directory,
+    walk,
+)
 from nix_seed.image.read.stream import TarPieces
 from nix_seed.image.read.unpack import unpack_layer
 from nix_seed.registry.layout import Image
@@ -296,8 +302,7 @@ def _extract(archive: Path, out: Path, new: Sequence[StorePath], image: Image) -
 def _store_below(directory: Path, label: str) -> Iterator[int]:
     """Open the store in what came out. No link on the way is followed: it could be the host's."""
     with ExitStack() as held:
-        top = open_directory(directory)
-        held.callback(os.close, top)
+        top = held.enter_context(opened_directory(directory))
         words = f"{label} have a link, or nothing, where their nix/store should be"
         with foreign(words, OSError, as_=CheckedFalse, quoted=False):
             store = held.enter_context(walk(top, b"nix/store"))

@@ -26,7 +26,7 @@ from nix_seed.formats.nix.addressed import AddressedFile
 from nix_seed.formats.nix.database import DATABASE, SCHEMA_VERSION, build_database, read_valid_paths
 from nix_seed.formats.nix.nar import NarHasher, strip_case_hack
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
-from nix_seed.image.read.safe_root import Descent, open_directory, remove, write_all
+from nix_seed.image.read.safe_root import Descent, opened_directory, remove, write_all
 from nix_seed.image.read.stream import TarPieces
 from nix_seed.image.read.tar import Entry, EntryKind
 from nix_seed.use.mount.owed import read_owed
@@ -39,6 +39,23 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SMALL = 32 << 10
 _TIME = (1, 1)
 _CASE_HACK = b"~nix~case~hack~"
+
+
+@contextlib.contextmanager
+def tidied(directory: Path) -> Iterator[tuple[int, frozenset[str]]]:
+    """Open a directory of store paths, without what a killed run left unfinished; list it."""
+    with opened_directory(directory) as fd:
+        _clean(fd)
+        try:
+            yield fd, frozenset(os.listdir(fd))
+        finally:
+            _clean(fd)
+
+
+def _clean(store: int) -> None:
+    for name in os.listdir(store):
+        if os.fsencode(name).startswith(PARTIAL):
+            remove(name, store)
 
 
 class _Open:
@@ -232,8 +249,7 @@ def add_new_files(
     if _database(root).exists():
         return ()
     proved = prove_written(files, paths)
-    store = open_directory(root / "nix/store")
-    try:
+    with opened_directory(root / "nix/store") as store:
         for file in proved:
             name = file.info.path.base_name
             remove(name, store)  # what a killed run left, whole or not
@@ -244,8 +260,6 @@ def add_new_files(
                 os.utime(fd, _TIME)
             finally:
                 os.close(fd)
-    finally:
-        os.close(store)
     return proved
 
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from nix_seed.audit.rules.record import LedgerRecord, by_commit
 from nix_seed.core.digests import Digest
+from nix_seed.core.reach import reach
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Severity
 from nix_seed.core.words import shortened
@@ -340,14 +341,7 @@ def in_order(records: Sequence[LedgerRecord]) -> tuple[LedgerRecord, ...]:
 def before(records: Sequence[LedgerRecord], last: Sequence[Digest]) -> frozenset[Digest]:
     """Return *last* and all that these come after, directly or not."""
     known = {record.digest: record for record in records}
-    found: set[Digest] = set()
-    ahead = list(last)
-    while ahead:
-        digest = ahead.pop()
-        if digest in known and digest not in found:
-            found.add(digest)
-            ahead += known[digest].previous
-    return frozenset(found)
+    return frozenset(reach(last, lambda at: known[at].previous if at in known else None))
 
 
 def find_disorder(records: Sequence[LedgerRecord]) -> Iterator[AuditFinding]:

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from nix_seed.cli.lazily import lazily
-from nix_seed.cli.options import named_seed, open_seed
+from nix_seed.cli.options import named_seed, no_seed, open_built
 from nix_seed.cli.say import answer
 from nix_seed.core.words import human_size, members, plural
 
@@ -19,8 +19,11 @@ with lazily():
 def seed_named(options: dict[str, Any], nix: nixes.Nix) -> push.BuiltIn:
     """Return the seed that ``--image`` names, or the one built here."""
     if options["image"] is None:
-        image = open_seed(options, nix)
-        return opening.built_in(images.read_spec(image), image.digest)
+        # What a lock names would be a guess, and this is signed.
+        built = open_built(options, nix)
+        if built is None:
+            raise no_seed(options["src"])
+        return opening.built_in(images.read_spec(built), built.digest)
     found = images.open_seed_image(*named_seed(options))
     return opening.built_in(found.spec, found.descriptor.digest)
 

@@ -24,11 +24,10 @@ from nix_seed.formats.oci.reference import Reference
 with lazily():
     from nix_seed.flake import nix as nixes
     from nix_seed.outputs import offer
-    from nix_seed.registry import layout, open as registries, transfer
+    from nix_seed.registry import layout
     from nix_seed.release import attester
-    from nix_seed.use import record, run
+    from nix_seed.use import record, run, runnable
     from nix_seed.use.engines import base, host as hosts, loopback, mounted
-    from nix_seed.use.mount import linux
 
 
 def run_json(result: run.RunResult, more: dict[str, Any]) -> None:
@@ -113,7 +112,7 @@ def run_command(argv: tuple[str, ...], options: dict[str, Any]) -> None:
 
     def run_in(image: layout.Image, engine: base.Engine) -> run.RunResult:
         used.append(image)
-        with progress(quiet=True), ExitStack() as stack:
+        with ExitStack() as stack:
             problem = None if outputs is None else loopback.why_no_server(engine.name)
             if problem is not None:
                 say(f"nix-seed: outputs are built, not taken: {problem}", err=True)
@@ -130,7 +129,8 @@ def run_command(argv: tuple[str, ...], options: dict[str, Any]) -> None:
                 otherwise=None if keeper else cache_directory() / "results",
             )
 
-    result = _run_in_seed(options, nix, run_in)
+    with progress(quiet=True):
+        result = _run_in_seed(options, nix, run_in)
     pushed = None
     try:
         if result.exit_code == 0:
@@ -152,54 +152,37 @@ def _run_in_seed(
     """Run in a seed that is mounted from its registry or, where that cannot be, unpacked first."""
     from nix_seed.use.engines import choose_engine
 
-    cache = cache_directory()
+    cache, engine = shared.unpacking_cache(), options["engine"]
     if options["image"] is None:
-        with progress(quiet=True):
-            tell(Stage("open", f"looking for the seed of {options['src']}"))
-            image = shared.open_seed(options, nix)
-    else:
-        with progress(quiet=True):
-            tell(Stage("open", f"reading {options['image']}"))
-            stores, reference, system = shared.named_seed(options)
-        if not options["eager"] and options["engine"] in (None, "bwrap"):
-            result = _run_mounted(options, stores, reference, system, run_in)
-            if result is not None:
-                return result
-        with progress(quiet=True):
-            image = transfer.open_here(stores, reference, cache / "images", system)
-    return run_in(image, choose_engine(options["engine"], shared.unpacking_cache()))
+        tell(Stage("open", f"looking for the seed of {options['src']}"))
+    built = shared.open_built(options, nix)
+    if built is not None:
+        return run_in(built, choose_engine(engine, cache))
+    tell(Stage("open", f"reading {options['image'] or 'seed.lock'}"))
+    stores, reference, system = shared.named_seed(options)
+    # A layout is on this disk already.
+    mounts = engine in (None, "bwrap") and isinstance(reference, Reference)
+    seed = runnable.Runnable(
+        *(stores, reference, system, cache, cache_directory() / "images", engine),
+        mounts=mounts and not options["eager"],
+    )
 
+    def run_recorded(image: layout.Image, engine: base.Engine) -> run.RunResult:
+        if not isinstance(engine, mounted.Mounted):
+            return run_in(image, engine)
+        if options["record"]:
+            record.start_nix(engine, image)
+        result = run_in(image, engine)
+        if options["record"] and result.exit_code == 0:
+            store, flake = stores.open(reference), str(options["src"])
+            tag = record.keep_recorded(store, engine, nix, flake, options["attr"])
+            say(f"what the command read is listed beside the image: {tag}", err=True)
+        if options["complete"]:
+            engine.complete()
+        return result
 
-def _run_mounted(
-    options: dict[str, Any],
-    stores: registries.Stores,
-    reference: registries.AnyReference,
-    system: str,
-    run_in: Callable[[layout.Image, base.Engine], run.RunResult],
-) -> run.RunResult | None:
-    if not isinstance(reference, Reference):
-        return None  # on this disk already
-    source = stores.open(reference)
-    root = registries.choose_system(source, registries.fetch(source, reference), system)
-    cache, digest = shared.unpacking_cache(), root.descriptor.digest
-    if (cache / "roots" / f"sha256-{digest.hex}").is_dir():
-        return None  # unpacked already
-    name = str(reference.at(digest))
-    try:
-        with mounted.mounted_engine(cache, root, source, name) as (image, engine):
-            if options["record"]:
-                record.start_nix(engine, image)
-            result = run_in(image, engine)
-            if options["record"] and result.exit_code == 0:
-                nix, flake = nixes.Nix(store=options["store"]), str(options["src"])
-                tag = record.keep_recorded(source, engine, nix, flake, options["attr"])
-                say(f"what the command read is listed beside the image: {tag}", err=True)
-            if options["complete"]:
-                engine.complete()
-            return result
-    except linux.NotMountable as error:
-        say(f"nix-seed: the image is unpacked, not mounted: {error.message}", err=True)
-        return None
+    said = "nix-seed: the image is unpacked, not mounted"
+    return seed.use(run_recorded, lambda why: say(f"{said}: {why}", err=True))
 
 
 def _run_on_host(

@@ -31,7 +31,7 @@ from dataclasses import field
 from typing import Annotated, Any, Final, NamedTuple, Self, TypeVar
 
 from nix_seed.core import canonical_json
-from nix_seed.core.declared import Codec, Declared, at, check_time
+from nix_seed.core.declared import Declared, at, check_time, text_of
 from nix_seed.core.digests import DiffID, Digest, NarHash
 from nix_seed.core.errors import InputError
 from nix_seed.core.values import dataclass
@@ -43,16 +43,7 @@ STATEMENT_V01: Final = "https://in-toto.io/Statement/v0.1"
 _Predicate = TypeVar("_Predicate", bound=Declared)
 
 
-def _read_hex(found: Any, name: str, where: str) -> Digest:
-    if type(found) is not str:
-        raise InputError(f"{where}: {name} must be a string")
-    try:
-        return Digest(found)
-    except InputError as error:
-        raise InputError(f"{where}: {error.message}") from error
-
-
-_BareHex = Annotated[Digest, Codec(_read_hex, lambda digest: digest.hex)]
+_BareHex = Annotated[Digest, text_of(Digest, lambda digest: digest.hex)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from nix_seed.core.digests import NarHash, exact_base64
 from nix_seed.core.errors import InputError
+from nix_seed.core.reach import reach
 from nix_seed.core.values import dataclass
 
 if TYPE_CHECKING:
@@ -49,20 +50,6 @@ class StorePath:
     def containing(cls, text: str) -> Self:
         """Read the store path that *text*, itself or a file below it, lies in."""
         return cls.parse("/".join(text.split("/")[:4]))
-
-    @classmethod
-    def read_member(cls, value: Any, name: str, where: str) -> Self:
-        """Read the member *name*, the whole path; see ``core.declared``."""
-        if type(value) is not str:
-            raise InputError(f"{where}: {name} must be a string")
-        try:
-            return cls.parse(value)
-        except InputError as error:
-            raise InputError(f"{where}: {name}: {error.message}") from error
-
-    def to_json(self) -> str:
-        """Return the whole path."""
-        return str(self)
 
     def __hash__(self) -> int:
         # A text keeps its hash; a tuple of it, which a dataclass makes, does not.
@@ -108,14 +95,7 @@ def closure_in(
     paths: Mapping[StorePath, PathInfo], roots: Iterable[StorePath]
 ) -> frozenset[StorePath]:
     """Return those of *roots* that are among *paths*, and all they refer to there."""
-    seen: set[StorePath] = set()
-    stack = list(roots)
-    while stack:
-        path = stack.pop()
-        if path in paths and path not in seen:
-            seen.add(path)
-            stack.extend(paths[path].references)
-    return frozenset(seen)
+    return frozenset(reach(roots, lambda path: paths[path].references if path in paths else None))
 
 
 @dataclass(frozen=True, slots=True)

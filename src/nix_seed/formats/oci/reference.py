@@ -58,8 +58,26 @@ def check_tag(tag: str, where: str) -> None:
         )
 
 
+class _Named:
+    """An image by its *tag* or *digest*, of which the digest decides."""
+
+    __slots__ = ()
+    tag: str | None
+    digest: Digest | None
+
+    @property
+    def name(self) -> str | Digest | None:
+        """What names the manifest in its repository or layout: the digest, else the tag."""
+        return self.tag if self.digest is None else self.digest
+
+    def at(self, name: str | Digest) -> Self:
+        """Return the image called *name* (a tag or a digest) of the same repository or layout."""
+        tag, digest = (None, name) if isinstance(name, Digest) else (name, None)
+        return replace(self, tag=tag, digest=digest)  # type: ignore[type-var]
+
+
 @dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(_Named):
     """An image, or with neither tag nor digest a repository, in a registry.
 
     Where both are given, the digest decides and the tag is a remark for people.
@@ -108,20 +126,9 @@ class Reference:
         digest = "" if self.digest is None else f"@{self.digest}"
         return f"{self.registry}/{self.repository}{tag}{digest}"
 
-    @property
-    def name(self) -> str | Digest | None:
-        """What names the manifest inside the repository: the digest, else the tag."""
-        return self.tag if self.digest is None else self.digest
-
-    def at(self, name: str | Digest) -> Reference:
-        """Return the same repository's image called *name* (a tag or a digest)."""
-        if isinstance(name, Digest):
-            return replace(self, tag=None, digest=name)
-        return replace(self, tag=name, digest=None)
-
 
 @dataclass(frozen=True, slots=True)
-class LayoutReference:
+class LayoutReference(_Named):
     """An image in an OCI image layout; without tag and digest, its only one.
 
     The tag is the descriptor's ``org.opencontainers.image.ref.name`` in ``index.json``.
@@ -159,17 +166,6 @@ class LayoutReference:
         tag = "" if self.tag is None else f":{self.tag}"
         digest = "" if self.digest is None else f"@{self.digest}"
         return f"{_LAYOUT}{self.directory}{tag}{digest}"
-
-    @property
-    def name(self) -> str | Digest | None:
-        """What names the manifest inside the layout: the digest, else the tag."""
-        return self.tag if self.digest is None else self.digest
-
-    def at(self, name: str | Digest) -> LayoutReference:
-        """Return the same layout's image called *name* (a tag or a digest)."""
-        if isinstance(name, Digest):
-            return replace(self, tag=None, digest=name)
-        return replace(self, tag=name, digest=None)
 
 
 def _split_digest(text: str) -> tuple[str, Digest | None]:

@@ -167,6 +167,13 @@ def spelled(entry: TarEntry) -> Iterator[bytes]:
         yield padding(len(entry.data))
 
 
+def archived(entries: Iterable[TarEntry]) -> Iterator[bytes]:
+    """Yield the tar of *entries*, in order and with every parent directory, to its very end."""
+    for entry in in_order(entries):
+        yield from spelled(entry)
+    yield END
+
+
 def in_order(entries: Iterable[TarEntry]) -> Iterator[TarEntry]:
     """Yield *entries* sorted, parents first, with every missing parent as a directory of mode 0755.
 

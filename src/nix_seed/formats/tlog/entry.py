@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from nix_seed.core import canonical_json
-from nix_seed.core.declared import Codec, Declared, HexHash, SomeBytes, at, bytes_of
+from nix_seed.core.declared import Declared, HexHash, SomeBytes, at, bytes_of, text_of
 from nix_seed.core.digests import to_base64
 from nix_seed.core.errors import InputError, foreign
 from nix_seed.core.values import dataclass
@@ -32,24 +32,16 @@ _INT64 = re.compile(r"0|[1-9][0-9]{0,18}")
 _HASHES: Final = (0, 64)  # in a proof: a tree has no more than 2 ** 63 leaves
 
 
-def _int64(found: Any, name: str, where: str) -> int:
+def _int64(text: str) -> int:
     """Read an int64 as protobuf's JSON writes it: a decimal string."""
-    if type(found) is not str:
-        raise InputError(f"{where}: {name} must be a string")
-    if not _INT64.fullmatch(found) or int(found) >= 1 << 63:
-        raise InputError(f"{where}: {name} is {found[:40]!r}, which is no count")
-    return int(found)
-
-
-def _text(found: Any, name: str, where: str) -> bytes:
-    if type(found) is not str:
-        raise InputError(f"{where}: {name} must be a string")
-    return found.encode()
+    if not _INT64.fullmatch(text) or int(text) >= 1 << 63:
+        raise ValueError(f"is {text[:40]!r}, which is no count")
+    return int(text)
 
 
 Hash = Annotated[bytes, bytes_of(HASH_SIZE)]
-_Int64 = Annotated[int, Codec(_int64, str)]
-_Text = Annotated[bytes, Codec(_text, bytes.decode)]
+_Int64 = Annotated[int, text_of(_int64)]
+_Text = Annotated[bytes, text_of(str.encode, bytes.decode)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,12 +25,17 @@ from nix_seed.image.read.spec import LARGEST_SPEC, read_seed
 from nix_seed.image.read.stream import HashedPieces, TarPieces, layer_limit
 from nix_seed.image.read.tar import Entry, EntryKind, entries_below, read_entries
 from nix_seed.image.read.unpack import unpack_layer
-from nix_seed.image.rules.contents import EXECUTABLE, FOLDER, PLAIN, ContentsWriter
+from nix_seed.image.rules.contents import ContentsWriter
+from nix_seed.image.rules.layer import DIRECTORY, FILE, SYMLINK, Node, NodeHeaders
 from nix_seed.image.rules.spec import Spec, build_image, container_entries
 from nix_seed.registry.store import Fetched, ImageStore
 
 _STORE: Final = tuple(STORE_DIR.removeprefix("/").encode().split(b"/"))
-_MODES: Final = {tar.FILE: (0o444, 0o555), tar.SYMLINK: (0o777,), tar.DIRECTORY: (0o555,)}
+_KINDS: Final = {
+    EntryKind.FILE: (FILE, (0o444, 0o555)),
+    EntryKind.SYMLINK: (SYMLINK, (0o777,)),
+    EntryKind.DIRECTORY: (DIRECTORY, (0o555,)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,50 +58,42 @@ class LayerAudit:
         self._tar = hashlib.sha256()
         self._paths: dict[StorePath, tuple[NarHash, int]] = {}
         self._last: tuple[bytes, ...] = ()
-        self._path: StorePath | None = None
+        self._headers: NodeHeaders | None = None
         self._nar = NarHasher()
         self._contents = ContentsWriter()
         self._open: list[bytes] = []  # the directories of the path that are not closed yet
 
-    def enter(self, kind: bytes, name: bytes, mode: int, size: int, target: bytes) -> None:
-        """Take an entry: *name* relative, without a slash at its end; *mode* permission bits."""
-        parts = tuple(name.split(b"/"))
+    def enter(self, entry: Entry) -> None:
+        """Take an entry of the tar."""
+        name, mode, parts = entry.name, entry.mode, tuple(entry.name.split(b"/"))
+        if entry.kind is EntryKind.HARD_LINK:
+            raise self._wrong(name, "is a hard link, which no layer of ours has")
         if parts <= self._last:
             raise self._wrong(name, "is not in order")
         self._last = parts
-        slash = b"/" if kind == tar.DIRECTORY else b""
-        try:
-            header = tar.header(name + slash, kind, mode, size, target)
-        except InputError as error:
-            raise self._wrong(name, error.message) from error
-        self._tar.update(header)
+        kind, modes = _KINDS[entry.kind]
         if len(parts) <= len(_STORE):
-            if parts != _STORE[: len(parts)] or kind != tar.DIRECTORY or mode != 0o755:
+            if parts != _STORE[: len(parts)] or kind != DIRECTORY or mode != 0o755:
                 raise self._wrong(name, "does not belong in a layer of store paths")
+            self._tar.update(tar.header(name + b"/", tar.DIRECTORY, 0o755))
             return
-        if parts[: len(_STORE)] != _STORE or mode not in _MODES.get(kind, ()):
+        if parts[: len(_STORE)] != _STORE or mode not in modes:
             raise self._wrong(name, f"has mode {mode:04o}, or lies outside {STORE_DIR}")
         below = parts[len(_STORE) :]
-        if kind == tar.SYMLINK:
-            self._contents.add_link(len(below) - 1, below[-1], target, len(header))
-        else:
-            files = EXECUTABLE if mode == 0o555 else PLAIN
-            listed = FOLDER if kind == tar.DIRECTORY else files
-            length = size if kind == tar.FILE else 0
-            self._contents.add(listed, len(below) - 1, below[-1], length, len(header))
-        if len(below) == 1:
-            self._begin_path(below[0], name)
-        del self._open[len(below) - 1 :]
-        if tuple(self._open) != below[:-1]:
-            raise self._wrong(name, "comes without its directory")
         depth = len(below) - 1
-        if kind == tar.DIRECTORY:
-            self._nar.directory(depth, below[-1])
+        if depth == 0:
+            self._begin_path(below[0], name)
+        del self._open[depth:]
+        if tuple(self._open) != below[:-1] or self._headers is None:
+            raise self._wrong(name, "comes without its directory")
+        if kind == DIRECTORY:
             self._open.append(below[-1])
-        elif kind == tar.SYMLINK:
-            self._nar.symlink(depth, below[-1], target)
-        else:
-            self._nar.file(depth, below[-1], size, mode == 0o555)
+        place = name[len(STORE_DIR) + len(below[0]) :]
+        node = Node(kind, place, below[-1], depth, entry.size, mode == 0o555, entry.target)
+        try:
+            self._tar.update(self._headers.of(node))
+        except InputError as error:
+            raise self._wrong(name, error.message) from error
 
     def body(self, piece: memoryview) -> None:
         """Take the next bytes of the file last entered."""
@@ -117,14 +114,15 @@ class LayerAudit:
     def _begin_path(self, base_name: bytes, name: bytes) -> None:
         self._finish_path()
         try:
-            self._path = StorePath.parse(f"{STORE_DIR}/{base_name.decode()}")
+            path = StorePath.parse(f"{STORE_DIR}/{base_name.decode()}")
         except (InputError, UnicodeDecodeError) as error:
             raise self._wrong(name, "is no store path") from error
-        self._nar = NarHasher()
+        self._headers = NodeHeaders(path, self._contents)
+        self._nar = self._headers.nar
 
     def _finish_path(self) -> None:
-        if self._path is not None:
-            self._paths[self._path] = (self._nar.finish(), self._nar.size)
+        if self._headers is not None:
+            self._paths[self._headers.path] = (self._nar.finish(), self._nar.size)
 
     def _wrong(self, name: bytes, how: str) -> CheckedFalse:
         return CheckedFalse(f"{self._label}: {name.decode(errors='backslashreplace')!r} {how}")
@@ -203,13 +201,6 @@ def _facts(entry: Entry, pieces: TarPieces) -> FileFacts:
         state.update(piece)
     kind = "program" if entry.mode & 0o111 else "file"
     return FileFacts(f"{kind} of {entry.size} bytes", f"sha256:{state.hexdigest()}")
-
-
-_KINDS = {
-    EntryKind.FILE: tar.FILE,
-    EntryKind.SYMLINK: tar.SYMLINK,
-    EntryKind.DIRECTORY: tar.DIRECTORY,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,14 +284,8 @@ def _read_layer(
 def _audit(pieces: TarPieces, label: str) -> AuditedLayer:
     audit = LayerAudit(label)
     for entry in read_entries(pieces, label):
-        kind = _KINDS.get(entry.kind)
-        if kind is None:
-            raise CheckedFalse(
-                f"{label}: {entry.name!r} is a hard link, which no layer of ours has"
-            )
-        target = entry.target if kind == tar.SYMLINK else b""
-        audit.enter(kind, entry.name, entry.mode, entry.size, target)
-        if kind == tar.FILE:
+        audit.enter(entry)
+        if entry.kind is EntryKind.FILE:
             for piece in pieces.body(entry.size):
                 audit.body(piece)
             audit.end_body(entry.size)
@@ -324,10 +309,8 @@ def _paths(audited: AuditedLayer, spec: Spec, position: int, label: str) -> Iter
 
 def _container_diff_id(spec: Spec, contents: Sequence[bytes]) -> DiffID:
     state = hashlib.sha256()
-    for entry in tar.in_order(container_entries(spec, contents)):
-        for part in tar.spelled(entry):
-            state.update(part)
-    state.update(tar.END)
+    for part in tar.archived(container_entries(spec, contents)):
+        state.update(part)
     return DiffID(state.hexdigest())
 
 

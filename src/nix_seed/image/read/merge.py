@@ -6,6 +6,7 @@ files that replace files, and hard links into lower layers are honoured as the s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from nix_seed.core.errors import CheckedFalse
 from nix_seed.core.values import dataclass
-from nix_seed.image.read.safe_root import Descent, apply, as_root, open_directory, remove, walk
+from nix_seed.image.read.safe_root import Descent, apply, as_root, opened_directory, remove, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,8 @@ def merge_layer(root: int, layer: Unpacked, label: str) -> None:
         _empty(root, path)
     for path in layer.whiteouts:
         _whiteout(root, path)
-    source = open_directory(layer.directory)
-    try:
+    with opened_directory(layer.directory) as source:
         _Merge(layer, label).run(source, root)
-    finally:
-        os.close(source)
     for path, target in layer.links:
         _link(root, path, target, label)
 
@@ -140,12 +138,20 @@ def _move(name: bytes, source: int, target: int, here: os.stat_result) -> None:
         os.chmod(name, stat.S_IMODE(here.st_mode), dir_fd=target)
 
 
-def _link(root: int, path: bytes, target: bytes, label: str) -> None:
-    parent, _, base = path.rpartition(b"/")
-    with walk(root, parent) as at:
+@contextlib.contextmanager
+def _changing(root: int, path: bytes) -> Iterator[int]:
+    """Open the directory *path* to change what is in it; its own mode and time stay."""
+    with walk(root, path) as at:
         keep = os.fstat(at)
         if not as_root():
             os.fchmod(at, 0o700)
+        yield at
+        apply(at, stat.S_IMODE(keep.st_mode), int(keep.st_mtime))
+
+
+def _link(root: int, path: bytes, target: bytes, label: str) -> None:
+    parent, _, base = path.rpartition(b"/")
+    with _changing(root, parent) as at:
         remove(base, at)
         if not link(root, target, base, at):
             raise CheckedFalse(
@@ -153,18 +159,13 @@ def _link(root: int, path: bytes, target: bytes, label: str) -> None:
                 f"{target.decode('utf-8', 'backslashreplace')!r}, which is no file of the image",
                 hint="The image was refused and nothing of it kept.",
             )
-        apply(at, stat.S_IMODE(keep.st_mode), int(keep.st_mtime))
 
 
 def _whiteout(root: int, path: bytes) -> None:
     parent, _, base = path.rpartition(b"/")
     try:
-        with walk(root, parent) as at:
-            keep = os.fstat(at)
-            if not as_root():
-                os.fchmod(at, 0o700)
+        with _changing(root, parent) as at:
             remove(base, at)
-            apply(at, stat.S_IMODE(keep.st_mode), int(keep.st_mtime))
     except OSError:
         return  # nothing of that name below: a whiteout may name what is not there
 

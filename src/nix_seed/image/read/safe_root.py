@@ -29,6 +29,16 @@ def open_directory(name: bytes | str | Path, at: int | None = None) -> int:
 
 
 @contextlib.contextmanager
+def opened_directory(name: bytes | str | Path, at: int | None = None) -> Iterator[int]:
+    """Open a directory as ``open_directory`` does, for the duration of the context."""
+    fd = open_directory(name, at)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
 def walk(root: int, path: bytes) -> Iterator[int]:
     """Open directory *path* (relative, normal) below *root*, for the duration of the context."""
     current = os.dup(root)

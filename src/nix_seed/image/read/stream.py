@@ -6,13 +6,14 @@ not before.
 """
 
 import hashlib
-import queue
 import threading
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Protocol, Self, cast
 
@@ -20,11 +21,12 @@ import zstandard
 
 from nix_seed.core.digests import DiffID
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
+from nix_seed.core.parallel import handed_over
 from nix_seed.core.values import dataclass
 from nix_seed.core.words import human_size
 from nix_seed.formats.nix.store_path import PathInfo
 from nix_seed.formats.oci.manifest import Descriptor, MediaType
-from nix_seed.formats.zstd import FrameCutter
+from nix_seed.formats.zstd import ChunkFile, FrameCutter
 from nix_seed.image.rules.contents import HashedFrame
 from nix_seed.registry.store import Held
 
@@ -109,11 +111,10 @@ class TarPieces:
         self._media_type = media_type
         self._limit = limit
         self._label = label
-        self._waiting: queue.Queue[_Piece | None] = queue.Queue(threads + _AHEAD)
-        self._stopped = threading.Event()
         self._pool = ThreadPoolExecutor(threads, "decode") if threads else None
         self._pieces = self._decoding(self._timed())
-        self._fetcher = threading.Thread(target=self._fetch, name="fetch", daemon=True)
+        if threads:
+            self._pieces = handed_over(partial(_give_all, self._pieces), threads + _AHEAD)
         self._piece = b""
         self._at = self._before = 0
         self._ended = False
@@ -122,17 +123,9 @@ class TarPieces:
         self._begun = time.perf_counter()
 
     def __enter__(self) -> Self:
-        if self._pool is not None:
-            self._fetcher.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._stopped.set()
-        while self._fetcher.is_alive():
-            try:
-                self._waiting.get(timeout=0.05)
-            except queue.Empty:
-                continue
         self._pieces.close()
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
@@ -187,7 +180,7 @@ class TarPieces:
             self._before += len(self._piece)
             self._piece, self._at = b"", 0
             start = time.perf_counter()
-            piece = next(self._pieces, None) if self._pool is None else self._waiting.get()
+            piece = next(self._pieces, None)
             if piece is None:
                 self._ended = True
                 self.spent.unpack = time.perf_counter() - self._begun - self._waited
@@ -207,25 +200,6 @@ class TarPieces:
             if self._piece:
                 return True
         return False
-
-    def _fetch(self) -> None:
-        try:
-            for piece in self._pieces:
-                self._put(piece)
-                if self._stopped.is_set():
-                    return
-        except BaseException as error:
-            self._put(partial(_raise, error))
-        finally:
-            self._put(None)
-
-    def _put(self, piece: _Piece | None) -> None:
-        while not self._stopped.is_set():
-            try:
-                return self._waiting.put(piece, timeout=0.2)
-            except queue.Full:
-                continue
-        return None
 
     def _timed(self) -> Iterator[bytes]:
         spent, start = self.spent, time.perf_counter()
@@ -264,7 +238,7 @@ class TarPieces:
         if not 0 <= _content_size(head) <= _LARGEST_FRAME:
             yield from self._ready(_unframed(head, chunks, self._label))
             return
-        for chunk in _after(head, chunks):
+        for chunk in chain((head,), chunks):
             for frame in cutter.feed(chunk):
                 self._saw(frame)
                 decode = partial(self._decode, frame)
@@ -314,8 +288,10 @@ class HashedPieces(TarPieces):
         self._seen.append(HashedFrame.of(frame, _content_size(frame)))
 
 
-def _raise(error: BaseException) -> bytes:
-    raise error
+def _give_all(pieces: Generator[_Piece, None, None], give: Callable[[_Piece], None]) -> None:
+    with closing(pieces):
+        for piece in pieces:
+            give(piece)
 
 
 def _content_size(frame: bytes | memoryview) -> int:
@@ -325,39 +301,19 @@ def _content_size(frame: bytes | memoryview) -> int:
         return -1
 
 
-def _after(head: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    yield head
-    yield from chunks
-
-
 def _unframed(head: bytes, chunks: Iterator[bytes], label: str) -> Iterator[bytes]:
     """Decode zstd in pieces; no piece is larger than ``_PIECE``, whatever the stream claims."""
-    source = _Readable(_after(head, chunks))
+    source = chain((head,), chunks)
     decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
     try:
-        with decompressor.stream_reader(cast(IO[bytes], source), read_across_frames=True) as reader:
+        file = cast(IO[bytes], ChunkFile(source))
+        with decompressor.stream_reader(file, read_across_frames=True) as reader:
             while piece := reader.read(_PIECE):
                 yield piece
     except zstandard.ZstdError as error:
         raise CheckedFalse(f"{label} is not intact zstd: {error}") from error
-    source.drain()
-
-
-class _Readable:
-    """Chunks as the file that ``stream_reader`` wants."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = b""
-
-    def read(self, size: int) -> bytes:
-        data = self._rest or next(self._chunks, b"")
-        self._rest = data[size:]
-        return data[:size]
-
-    def drain(self) -> None:
-        for _ in self._chunks:
-            pass
+    for _ in source:
+        pass
 
 
 def _inflated(chunks: Iterator[bytes], label: str) -> Iterator[bytes]:

@@ -22,7 +22,7 @@ from nix_seed.core.files import locked, read_if_there, write_atomically
 from nix_seed.core.processes import cores, may_fork
 from nix_seed.core.values import dataclass
 from nix_seed.image.read.merge import Unpacked, link, merge_layer
-from nix_seed.image.read.safe_root import DirectoryWriter, open_directory, remove_tree, write_all
+from nix_seed.image.read.safe_root import DirectoryWriter, opened_directory, remove_tree, write_all
 from nix_seed.image.read.stream import Allowance, TarPieces
 from nix_seed.image.read.tar import Entry, EntryKind, entries_below, read_entries
 from nix_seed.registry.layout import Image
@@ -47,14 +47,11 @@ def unpack_layer(
     Ownership is that of the caller: layers of the project know only uid 0, and a build image needs
     no other. Raises ``CheckedFalse`` for what a layer may not hold.
     """
-    root = open_directory(directory)
-    try:
-        entries = read_entries(stream, label)
-        if only is not None:
-            entries = entries_below(entries, *only, label)
+    entries = read_entries(stream, label)
+    if only is not None:
+        entries = entries_below(entries, *only, label)
+    with opened_directory(directory) as root:
         return _Layer(root, stream, label).run(entries, directory, limit)
-    finally:
-        os.close(root)
 
 
 class _Layer:
@@ -385,12 +382,9 @@ def _unpack_layers(image: Image, partial: Path, limits: Limits) -> list[Unpacked
 
 def _merge(layers: list[Unpacked], root: Path, image: Image) -> None:
     root.mkdir(mode=0o755)
-    fd = open_directory(root)
-    try:
+    with opened_directory(root) as fd:
         for position, layer in enumerate(layers):
             merge_layer(fd, layer, f"{image.name}, layer {position + 1} of {len(layers)}")
-    finally:
-        os.close(fd)
     # A mode the image gives its root must not keep the owner from renaming it.
     root.chmod(stat.S_IMODE(root.stat().st_mode) | 0o700)
 

@@ -92,41 +92,57 @@ def write_path(
         raise _changed(info.path, f"its NAR hash is {found} where Nix recorded {info.nar_hash}")
 
 
+class NodeHeaders:
+    """Spells the nodes of one store path, in order, for a tar; *nar* hashes them on the way.
+
+    The bytes of a file are for whoever asks: they are to be added to *nar*, and the file ended.
+    """
+
+    def __init__(self, path: StorePath, contents: ContentsWriter) -> None:
+        self.path = path
+        self._base_name = path.base_name.encode()
+        self._root = _STORE + self._base_name
+        self._contents = contents
+        self.nar = NarHasher()
+
+    def of(self, node: Node) -> bytes:
+        """Return the header of *node*, and list it in the table of contents."""
+        kind, name, depth = node.kind, node.name, node.depth
+        full, listed = self._root + node.below, name if depth else self._base_name
+        if kind == DIRECTORY:
+            header = tar.header(full + b"/", tar.DIRECTORY, 0o555)
+            self._contents.add(FOLDER, depth, listed, 0, len(header))
+            self.nar.directory(depth, name)
+        elif kind == FILE:
+            file, mode = (EXECUTABLE, 0o555) if node.executable else (PLAIN, 0o444)
+            header = tar.header(full, tar.FILE, mode, node.size)
+            self._contents.add(file, depth, listed, node.size, len(header))
+            self.nar.file(depth, name, node.size, node.executable)
+        else:
+            header = tar.header(full, tar.SYMLINK, 0o777, target=node.target)
+            self._contents.add_link(depth, listed, node.target, len(header))
+            self.nar.symlink(depth, name, node.target)
+        return header
+
+
 class _PathWriter:
     def __init__(
         self, path: StorePath, store: StoreReader, out: FrameWriter, contents: ContentsWriter
     ) -> None:
         self._path = path
-        self._root = _STORE + path.base_name.encode()
         self._store = store
         self._out = out
-        self._contents = contents
-        self.nar = NarHasher()
+        self._headers = NodeHeaders(path, contents)
+        self.nar = self._headers.nar
 
     def write(self) -> None:
         for node in self._store.walk(self._path):
-            name = self._root + node.below
-            listed = node.name if node.depth else self._path.base_name.encode()
-            if node.kind == DIRECTORY:
-                header = tar.header(name + b"/", tar.DIRECTORY, 0o555)
-                self._contents.add(FOLDER, node.depth, listed, 0, len(header))
-                self._out.put(header)
-                self.nar.directory(node.depth, node.name)
-            elif node.kind == FILE:
-                kind, mode = (EXECUTABLE, 0o555) if node.executable else (PLAIN, 0o444)
-                header = tar.header(name, tar.FILE, mode, node.size)
-                self._contents.add(kind, node.depth, listed, node.size, len(header))
-                self._out.put(header)
+            self._out.put(self._headers.of(node))
+            if node.kind == FILE:
                 self._write_file(node)
-            else:
-                header = tar.header(name, tar.SYMLINK, 0o777, target=node.target)
-                self._contents.add_link(node.depth, listed, node.target, len(header))
-                self._out.put(header)
-                self.nar.symlink(node.depth, node.name, node.target)
 
     def _write_file(self, node: Node) -> None:
         size = node.size
-        self.nar.file(node.depth, node.name, size, node.executable)
         if size:
             handle = self._store.open(self._path, node)
             try:
@@ -220,10 +236,8 @@ def write_entries_layer(
     """Write a layer of *entries*, sorted, with every parent directory; return what it is."""
     compressor.check_at_hand()
     with FrameWriter(compressor, sink, Alone()) as out:
-        for entry in tar.in_order(entries):
-            for part in tar.spelled(entry):
-                out.put(part)
-        out.put(tar.END)
+        for part in tar.archived(entries):
+            out.put(part)
         return _finished(out.finish(), compressor)
 
 

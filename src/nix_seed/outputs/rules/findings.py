@@ -10,6 +10,7 @@ from dataclasses import replace
 from enum import StrEnum
 
 from nix_seed.core.digests import Digest, NarHash
+from nix_seed.core.reach import reach
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Fate
 from nix_seed.core.words import plural, shortened
@@ -194,14 +195,11 @@ def _follows(
     findings: Mapping[StorePath, OutputFinding],
 ) -> tuple[StorePath, ...]:
     """Return what differs of all that the build of *path* saw, its own outputs left out."""
-    own = findings[path].deriver
-    waiting = [each for fact in facts[path] for each in (*fact.built_from, *fact.references)]
-    seen = {path}
-    while waiting:
-        each = waiting.pop()
-        if each in seen or each not in facts:
-            continue
-        seen.add(each)
-        waiting += (reference for fact in facts[each] for reference in fact.references)
+
+    def further(each: StorePath) -> list[StorePath] | None:
+        return [one for fact in facts[each] for one in fact.references] if each in facts else None
+
+    saw = [each for fact in facts[path] for each in (*fact.built_from, *fact.references)]
+    seen, own = reach(saw, further), findings[path].deriver
     mine = {each for each in seen if own is not None and findings[each].deriver == own}
     return tuple(sorted((seen - mine - {path}) & differing))

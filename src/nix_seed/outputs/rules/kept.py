@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import field, replace
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
-from nix_seed.core.declared import Codec, Declared, at, check_time
+from nix_seed.core.declared import Declared, at, check_time, text_of
 from nix_seed.core.digests import Digest, NarHash, exact_base64, to_base64
 from nix_seed.core.errors import InputError
 from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.bundle import BUNDLE_V03
-from nix_seed.formats.nix.store_path import HASH_PART, PathInfo, StorePath
+from nix_seed.formats.nix.store_path import HASH_PART, STORE_DIR, PathInfo, StorePath
 from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType
 
 OUTPUT_TYPE: Final = "application/vnd.nix-seed.output.v1+json"
@@ -56,13 +56,10 @@ def builders_tag(kept: KeptOutput) -> str:
     return f"{tag_of(kept.path.hash_part)}.{signer}"
 
 
-def _read_path(found: Any, name: str, where: str) -> StorePath:
-    if type(found) is not str:
-        raise InputError(f"{where}: {name} must be a string")
-    return StorePath.parse(f"/nix/store/{found}")
-
-
-Named = Annotated[StorePath, Codec(_read_path, lambda path: path.base_name)]
+Named = Annotated[
+    StorePath,
+    text_of(lambda name: StorePath.parse(f"{STORE_DIR}/{name}"), lambda path: path.base_name),
+]
 """A store path, spelled without its directory, as in a narinfo."""
 
 

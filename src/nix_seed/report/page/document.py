@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.words import human_size, plural, shortened
-from nix_seed.formats.nix.store_path import PathInfo, StorePath
+from nix_seed.formats.nix.store_path import PathInfo, StorePath, closure_in
 from nix_seed.image.inspect import InspectedImage, InspectedLayer
 from nix_seed.image.rules.changes import Culprit
 from nix_seed.image.rules.spec import Spec
@@ -122,13 +122,7 @@ def _paths(spec: Spec) -> list[tuple[PathInfo, int, str, int | None, int | None]
     largest = [spec.paths[path] for path in spec.largest(spec.paths)]
     needs: dict[StorePath, tuple[int, int]] = {}
     for info in largest[:_MOST_CLOSURES]:
-        closure, ahead = {info.path}, [info.path]
-        while ahead:
-            new = {
-                each for each in spec.paths[ahead.pop()].references if each in spec.paths
-            } - closure
-            closure |= new
-            ahead.extend(new)
+        closure = closure_in(spec.paths, [info.path])
         size = sum(spec.paths[path].nar_size for path in closure)
         needs[info.path] = len(closure) - 1, size
     return [(info, *at[info.path], *needs.get(info.path, (None, None))) for info in largest]

@@ -23,7 +23,6 @@ from nix_seed.logs.rules import entry
 from nix_seed.trust.rules.signer import CertificateIdentity, PublicKey, SignedBy
 
 Attribute = Literal["operator", "provider", "jurisdiction"]
-LogKind = Literal["tiles", "rekor-v2", "rekor-v1"]
 OutputsRule = Literal["own", "quorum", "none"]
 
 
@@ -104,18 +103,18 @@ class Quorum:
 
     threshold: int
     distinct: tuple[Attribute, ...]
-    logs: int
-    witnesses: int
-    promoters: int
+    logs: int = 0
+    witnesses: int = 0
+    promoters: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltDemands:
     """What a claim must say of how it was built, to count."""
 
-    here: bool
-    sandbox: bool
-    no_reused_layers: bool
+    here: bool = field(metadata={"key": "requireBuiltHere"})
+    sandbox: bool = field(metadata={"key": "requireSandbox"})
+    no_reused_layers: bool = field(metadata={"key": "refuseReusedLayers"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +159,6 @@ class Policy:
         return replace(self, quorum=replace(self.quorum, logs=max(1, self.quorum.logs)))
 
 
-LedgerKind = Literal["evm"]
-
-
 @dataclass(frozen=True, slots=True)
 class LedgerSpec:
     """An EVM contract that keeps a ledger: where it is, whom to ask, what counts as settled.
@@ -173,7 +169,7 @@ class LedgerSpec:
     """
 
     id: str
-    kind: LedgerKind
+    kind: Literal["evm"]
     chain_id: int
     address: str
     rpc: tuple[str, ...]

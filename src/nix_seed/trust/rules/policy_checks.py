@@ -12,14 +12,24 @@ import re
 import tomllib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import field
+from dataclasses import MISSING, field, fields
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Any, Final, Self, TypeVar
+from types import UnionType
+from typing import (
+    Any,
+    Final,
+    Literal,
+    Self,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from nix_seed.core.errors import InputError
 from nix_seed.core.values import dataclass
-from nix_seed.core.words import in_utc, plural
+from nix_seed.core.words import camel, in_utc, plural
 from nix_seed.trust.rules.policy import Builder, Policy, same_name, signer_name
 from nix_seed.trust.rules.quorum import independent_builders
 from nix_seed.trust.rules.signer import CertificateIdentity, PublicKey, SignedBy
@@ -205,6 +215,36 @@ class Section:
             if not isinstance(item, dict):
                 raise self.error(f"{key} must be tables, each under [[{key}]]", key)
             yield Section(item, (*self.place, key, number), self.lines, self.label)
+
+    def read(self, kind: type[_T], **known: Any) -> _T:
+        """Return the *kind* that the whole table is: each field that is not *known* yet is a key.
+
+        It is called as the field in camelCase, or as its metadata says. A field that has a default
+        may be absent, and so may one that may be None.
+        """
+        hints = get_type_hints(kind)
+        for each in fields(kind):  # type: ignore[arg-type]
+            if each.name in known:
+                continue
+            key, needed = each.metadata.get("key", camel(each.name)), each.default is MISSING
+            found = self._value(key, hints[each.name], needed=needed)
+            known[each.name] = each.default if found is None and not needed else found
+        return self.whole(kind(**known))
+
+    def _value(self, key: str, kind: Any, *, needed: bool) -> Any:
+        origin, arguments = get_origin(kind), get_args(kind)
+        if origin is Literal:
+            if needed:
+                self.required(key, str)
+            return self.one_of(key, arguments)
+        if origin is tuple:
+            return self.strings(key)
+        if origin is UnionType:
+            [inner, _] = arguments
+            return self.time(key) if inner is datetime else self.optional(key, inner)
+        if kind is bool:
+            return self.flag(key)
+        return self.required(key, kind) if needed else self.number(key)
 
     def whole(self, value: _T) -> _T:
         """Return *value*, which was read of this table, if that is all that the table holds."""

@@ -16,13 +16,13 @@ refused, with its line. docs/verify.md lists every key. Ledgers are read here as
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from ipaddress import ip_address
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.core.safe_text import split_address
 from nix_seed.formats.tlog.note import NoteKey
+from nix_seed.registry.rules.http import is_loopback
 from nix_seed.trust.rules import policy as policies
 from nix_seed.trust.rules.policy_checks import Section, check_policy, read_sections
 from nix_seed.trust.rules.signer import CertificateIdentity, PublicKey, SignedBy
@@ -45,7 +45,6 @@ def parse_policy(text: bytes, label: str, now: datetime) -> policies.Policy:
     if root.required("version", int) != VERSION:
         raise root.error(f"version must be {VERSION}, the one this release reads", "version")
     policy = _policy(root, Digest.of(text))
-    root.done()
     check_policy(policy, root, now)
     return policy
 
@@ -58,33 +57,24 @@ def _policy(root: Section, digest: Digest) -> policies.Policy:
             hint="such as expires = 2027-01-31T00:00:00Z: nobody may trust it forever unawares",
         )
     systems = root.strings("systems")
-    sigstore, licences, built = map(root.table, ("sigstore", "licences", "built"))
-    return policies.Policy(
-        epoch=root.required("epoch", int),
+    sigstore, licences = map(root.table, ("sigstore", "licences"))
+    return root.read(
+        policies.Policy,
         expires=expires,
-        source=root.optional("source", str),
         systems=systems,
         quorum=_quorum(root.table("quorum")),
-        built=built.whole(
-            policies.BuiltDemands(
-                here=built.flag("requireBuiltHere"),
-                sandbox=built.flag("requireSandbox"),
-                no_reused_layers=built.flag("refuseReusedLayers"),
-            )
-        ),
+        built=root.table("built").read(policies.BuiltDemands),
         builders=tuple(_builder(each, systems) for each in _some(root, "builders")),
         logs=tuple(_log(each) for each in _some(root, "logs")),
         witnesses=tuple(_witness(each) for each in _some(root, "witnesses")),
         promoters=tuple(
-            each.whole(policies.Promoter(id=each.required("id", str), signer=_signer(each)))
-            for each in _some(root, "promoters")
+            each.read(policies.Promoter, signer=_signer(each)) for each in _some(root, "promoters")
         ),
         trusted_root=sigstore.whole(sigstore.optional("trustedRoot", str)),
         digest=digest,
         accepts=_accepted(root, len(systems)),
         ledgers=tuple(_different(_some(root, "ledgers", _MOST_LEDGERS))),
         licences=licences.whole(licences.strings("accept")),
-        outputs=root.one_of("outputs", get_args(policies.OutputsRule)) or "own",
     )
 
 
@@ -123,15 +113,7 @@ def _quorum(section: Section) -> policies.Quorum:
                 "distinct",
                 f"known: {', '.join(get_args(policies.Attribute))}",
             )
-    return section.whole(
-        policies.Quorum(
-            threshold=section.required("threshold", int),
-            distinct=distinct,  # type: ignore[arg-type]
-            logs=section.number("logs") or 0,
-            witnesses=section.number("witnesses") or 0,
-            promoters=section.number("promoters") or 0,
-        )
-    )
+    return section.read(policies.Quorum, distinct=distinct)
 
 
 def _builder(section: Section, systems: tuple[str, ...]) -> policies.Builder:
@@ -139,18 +121,8 @@ def _builder(section: Section, systems: tuple[str, ...]) -> policies.Builder:
     for system in given:
         if system not in systems:
             raise section.error(f"the policy's own systems do not name {system}", "systems")
-    return section.whole(
-        policies.Builder(
-            id=section.required("id", str),
-            signer=_signer(section),
-            systems=frozenset(given or systems),
-            operator=section.optional("operator", str),
-            provider=section.optional("provider", str),
-            jurisdiction=section.optional("jurisdiction", str),
-            not_before=section.time("notBefore"),
-            revoked_at=section.time("revokedAt"),
-        )
-    )
+    signer = _signer(section)
+    return section.read(policies.Builder, signer=signer, systems=frozenset(given or systems))
 
 
 def _signer(section: Section) -> SignedBy:
@@ -168,44 +140,26 @@ def _signer(section: Section) -> SignedBy:
 
 
 def _log(section: Section) -> policies.PolicyLog:
-    kind, origin = _kind(section, get_args(policies.LogKind)), section.required("origin", str)
-    return section.whole(
-        policies.PolicyLog(
-            id=section.required("id", str),
-            kind=kind,
-            origin=origin,
-            key=_note_key(section, lambda text: NoteKey.read(text, origin)),
-            url=section.optional("url", str),
-            operator=section.optional("operator", str),
-        )
-    )
+    origin = section.required("origin", str)
+    key = _note_key(section, lambda text: NoteKey.read(text, origin))
+    return section.read(policies.PolicyLog, key=key)
 
 
 def _witness(section: Section) -> policies.Witness:
-    witness = policies.Witness(
-        id=section.required("id", str),
-        key=_note_key(section, NoteKey.parse),
-        operator=section.optional("operator", str),
-    )
-    if witness.key.kind != "cosignature":
+    key = _note_key(section, NoteKey.parse)
+    if key.kind != "cosignature":
         raise section.error(
             "the key is a log's, not a witness's",
             "key",
             "a witness's verifier key is of type 4: its base64 begins with B",
         )
-    section.done()
-    return witness
+    return section.read(policies.Witness, key=key)
 
 
 def _note_key(section: Section, read: Callable[[str], NoteKey]) -> NoteKey:
     text = section.required("key", str)
     with section.reading("key"):
         return read(text.strip())
-
-
-def _kind(section: Section, known: tuple[str, ...]) -> Any:
-    section.required("kind", str)
-    return section.one_of("kind", known)
 
 
 _ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]{40}\Z")
@@ -217,7 +171,7 @@ def check_rpc(url: str) -> None:
     """Raise ``InputError`` unless *url* is HTTPS, or plain HTTP to this very machine."""
     parts = split_address(url)
     host = parts.hostname
-    if host and (parts.scheme == "https" or (parts.scheme == "http" and _is_here(host))):
+    if host and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))):
         return
     raise InputError(
         f"{url!r} is no address of a node",
@@ -241,7 +195,6 @@ def _different(sections: list[Section]) -> Iterator[policies.LedgerSpec]:
 
 
 def _ledger(section: Section) -> policies.LedgerSpec:
-    kind = _kind(section, get_args(policies.LedgerKind))
     section.required("chainId", int)
     address: str = section.required("address", str)
     if _ADDRESS.match(address) is None:
@@ -254,23 +207,9 @@ def _ledger(section: Section) -> policies.LedgerSpec:
     with section.reading("rpc"):
         for url in nodes:
             check_rpc(url)
-    return section.whole(
-        policies.LedgerSpec(
-            id=section.required("id", str),
-            kind=kind,
-            chain_id=section.number("chainId", least=1) or 0,
-            address=address,
-            rpc=nodes,
-            confirmations=section.number("confirmations", most=_MOST_CONFIRMATIONS),
-            from_block=section.number("fromBlock") or 0,
-        )
+    return section.read(
+        policies.LedgerSpec,
+        chain_id=section.number("chainId", least=1),
+        rpc=nodes,
+        confirmations=section.number("confirmations", most=_MOST_CONFIRMATIONS),
     )
-
-
-def _is_here(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

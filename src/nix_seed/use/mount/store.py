@@ -28,9 +28,9 @@ from nix_seed.core.files import explained, locked, open_lock
 from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.manifest import Descriptor
-from nix_seed.image.read.safe_root import open_directory, remove, remove_tree
+from nix_seed.image.read.safe_root import open_directory, opened_directory, remove, remove_tree
 from nix_seed.registry.store import Held
-from nix_seed.use.hydrate_layer import LayerTask, Target, hydrate_layer
+from nix_seed.use.hydrate_layer import Target, hydrate_layer, layer_tasks
 from nix_seed.use.mount import linux
 from nix_seed.use.mount.frame_file import MountedLayer
 from nix_seed.use.mount.frames import FrameStore, RangeReader
@@ -38,7 +38,7 @@ from nix_seed.use.mount.fuse import FuseServer
 from nix_seed.use.mount.owed import read_owed, state_directory, write_owed
 from nix_seed.use.mount.seed import MountableSeed
 from nix_seed.use.rules.tree import StoreTree
-from nix_seed.use.store import PARTIAL, locked_store, place, uncollected
+from nix_seed.use.store import PARTIAL, locked_store, place, tidied, uncollected
 
 _LOWER, _WORK, _STAGED, _FRAMES = "lower", "work", "staged", "frames"
 _LEAVE, _LOCK, _LOG, _FAILED = "leave", "lock", "log", "failed"
@@ -131,11 +131,8 @@ def recover(root: Path) -> None:
                 hint=f"wait, or finish it first: nix-seed unmount --root {root}",
             )
         _take_away(root)
-        real = open_directory(root / "nix/store")
-        try:
+        with opened_directory(root / "nix/store") as real:
             _move_in(root, real)
-        finally:
-            os.close(real)
         if not read_owed(root):
             _remove_state(root)
 
@@ -311,27 +308,11 @@ class _LayerBlobs:
 def _stage(mount: StoreMount, frames: FrameStore) -> None:
     """Unpack every wanted path, each proved by its NAR hash."""
     os.umask(0)
-    staged = open_directory(mount.state / _STAGED)
-    spec, blobs = mount.seed.seed.spec, _LayerBlobs(frames, mount.seed.layers)
-    try:
-        for name in os.listdir(staged):
-            if os.fsencode(name).startswith(PARTIAL):
-                remove(name, staged)
-        there = frozenset(os.listdir(staged))
-        for number, group in enumerate(spec.layers):
-            wanted = {
-                path
-                for path in mount.wanted.intersection(group.paths)
-                if path.base_name not in there
-            }
-            if wanted:
-                paths = {path: spec.paths[path] for path in group.paths}
-                what = f"{mount.seed.seed.name}, layer {number + 1}"
-                layer = mount.seed.seed.manifest.layers[number]
-                task = LayerTask(layer, paths, frozenset(wanted), what)
-                hydrate_layer(task, blobs, Target(staged, case_hack=False, threads=0))
-    finally:
-        os.close(staged)
+    blobs = _LayerBlobs(frames, mount.seed.layers)
+    with tidied(mount.state / _STAGED) as (staged, there):
+        wanted = frozenset(path for path in mount.wanted if path.base_name not in there)
+        for task in layer_tasks(mount.seed.seed, wanted):
+            hydrate_layer(task, blobs, Target(staged, case_hack=False, threads=0))
 
 
 def _move_in(root: Path, real: int) -> None:
@@ -339,8 +320,7 @@ def _move_in(root: Path, real: int) -> None:
     path = state_directory(root) / _STAGED
     if not path.is_dir():
         return
-    staged = open_directory(path)
-    try:
+    with opened_directory(path) as staged:
         for name in sorted(os.listdir(staged)):
             if os.fsencode(name).startswith(PARTIAL):
                 continue
@@ -352,8 +332,6 @@ def _move_in(root: Path, real: int) -> None:
         for name in os.listdir(real):
             if _is_whiteout(name, real):
                 os.unlink(name, dir_fd=real)
-    finally:
-        os.close(staged)
     if all(os.path.lexists(f"/proc/self/fd/{real}/{p.base_name}") for p in read_owed(root)):
         (state_directory(root) / "owed").unlink(missing_ok=True)
 

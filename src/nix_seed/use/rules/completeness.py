@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
+from nix_seed.core.reach import reach
 from nix_seed.core.values import dataclass
 from nix_seed.flake.rules.frontier import is_never_substituted
 from nix_seed.formats.nix.store_path import Derivation, StorePath
@@ -163,17 +164,14 @@ def _project(
         for needed in derivation.input_drvs:
             users.setdefault(needed, []).append(path)
     sources = set(own_sources)
-    found = set(known)
-    waiting = [*known, *(p for p, drv in derivations.items() if sources & set(drv.input_srcs))]
-    while waiting:
-        path = waiting.pop()
+
+    def further(path: StorePath) -> Sequence[StorePath] | None:
         fixed = path in derivations and derivations[path].is_fixed_output
         # A fixed output's content is agreed on: no source changes it (``flake/rules/frontier.py``).
-        if fixed and path not in known:
-            continue
-        found.add(path)
-        waiting += [user for user in users.get(path, ()) if user not in found]
-    return found
+        return None if fixed and path not in known else users.get(path, ())
+
+    made_of = (path for path, drv in derivations.items() if sources & set(drv.input_srcs))
+    return reach([*known, *made_of], further)
 
 
 def _needed_by(
@@ -196,9 +194,4 @@ def _needed_by(
 
 
 def _reach(start: StorePath, needs: Mapping[StorePath, set[StorePath]]) -> set[StorePath]:
-    found, waiting = {start}, [start]
-    while waiting:
-        new = needs.get(waiting.pop(), set()) - found
-        found |= new
-        waiting += new
-    return found
+    return reach([start], lambda path: needs.get(path, ()))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from nix_seed.core.errors import InputError
+from nix_seed.core.reach import reach
 from nix_seed.core.values import dataclass
 
 if TYPE_CHECKING:
@@ -98,17 +99,12 @@ def needed_of(
     as the image has it, is more than that, and needed to make it.
     """
     withheld = {item.path: item for item in spec.withheld}
-    seen: set[StorePath] = set()
-    stack = list(roots)
-    while stack:
-        path = stack.pop()
-        if path in seen:
-            continue
+
+    def further(path: StorePath) -> Iterable[StorePath] | None:
         if path in spec.paths:
-            seen.add(path)
-            stack += spec.paths[path].references
-        elif path in withheld:
-            seen.add(path)
-            stack += made_from(withheld[path])
+            return spec.paths[path].references
+        return made_from(withheld[path]) if path in withheld else None
+
+    seen = reach(roots, further)
     lacking = tuple(item for item in spec.withheld if item.path in seen)
     return frozenset(seen & spec.paths.keys()), lacking

@@ -12,8 +12,9 @@ import msgspec
 import zstandard
 
 from nix_seed.core.errors import InputError
+from nix_seed.core.reach import reach
 from nix_seed.formats.nix.addressed import AddressedFile
-from nix_seed.formats.nix.store_path import StorePath
+from nix_seed.formats.nix.store_path import StorePath, closure_in
 
 MEDIA_TYPE: Final = "application/vnd.nix-seed.written.v1+zstd"
 LARGEST: Final = 2 << 20
@@ -64,18 +65,12 @@ def prove_written(
         if file.info.path not in valid:
             proved[file.info.path] = file
     referrers: dict[StorePath, list[StorePath]] = {}
-    lacking: list[StorePath] = []
     for path, file in proved.items():
         for each in file.info.references:
-            if each in proved:
-                referrers.setdefault(each, []).append(path)
-            elif each not in valid:
-                lacking.append(path)
-    while lacking:
-        path = lacking.pop()
-        if proved.pop(path, None) is not None:
-            lacking += referrers.get(path, ())
-    return tuple(proved.values())
+            referrers.setdefault(each, []).append(path)
+    absent = [each for each in referrers if each not in proved and each not in valid]
+    lacking = reach(absent, lambda path: referrers.get(path, ()))
+    return tuple(file for path, file in proved.items() if path not in lacking)
 
 
 def choose_sent(files: Iterable[AddressedFile], held: Collection[StorePath]) -> list[AddressedFile]:
@@ -84,14 +79,10 @@ def choose_sent(files: Iterable[AddressedFile], held: Collection[StorePath]) -> 
     What else was evaluated is the project's own, as are its recipes.
     """
     known = {file.info.path: file for file in files}
+    infos = {path: file.info for path, file in known.items()}
     wanted = [path for path, file in known.items() if _makes(file, held)]
-    found: dict[StorePath, AddressedFile] = {}
-    while wanted:
-        path = wanted.pop()
-        if path in known and path not in found:
-            found[path] = known[path]
-            wanted += known[path].info.references
-    return list(found.values())
+    found = closure_in(infos, wanted)
+    return [file for path, file in known.items() if path in found]
 
 
 def _makes(file: AddressedFile, held: Collection[StorePath]) -> bool:

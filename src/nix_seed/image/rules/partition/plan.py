@@ -217,7 +217,7 @@ def partition(
 
     The result depends on the arguments' contents, never on the order of a mapping or of roots.
     Raises ``InputError`` for references out of the closure, paths that no tier reaches, and a
-    budget that is above ``MAX_BUDGET`` or below the number of tiers that hold something.
+    budget that is below the number of tiers that hold something.
     """
     index = assign.build_index(closure, absent)
     assigned = assign.assign_tiers(index, tiers)
@@ -261,11 +261,6 @@ def _stability(layer: assign.Layer) -> tuple[int, Name]:
 
 
 def _check_budget(budget: int, assigned: Sequence[tuple[str, object]]) -> None:
-    if budget > MAX_BUDGET:
-        raise InputError(
-            f"a budget of {budget} layers is above {MAX_BUDGET}, which engines accept at most",
-            hint=f"ask for {MAX_BUDGET} or fewer; {DEFAULT_BUDGET} is the default",
-        )
     if budget < max(1, len(assigned)):
         names = ", ".join(name for name, _ in assigned)
         raise InputError(
