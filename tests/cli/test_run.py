@@ -99,6 +99,20 @@ def test_no_image_says_how_to_make_one(tmp_path: Path) -> None:
     assert "name a directory that `nix-seed build -o DIR` made" in done.stderr
 
 
+def test_without_a_seed_of_its_own_a_project_has_its_locks(layout: Path, tmp_path: Path) -> None:
+    """As in the clone of a colleague, who has built none."""
+    ask = ("run", "--engine", "bwrap", "--out", str(tmp_path / "out"), "--", "nix", "build")
+    assert call(tmp_path, *ask).returncode == 2
+    locked = call(tmp_path, "lock", f"oci:{layout}")
+    assert locked.returncode == 0, locked.stderr
+    done = call(tmp_path, *ask)
+    assert done.returncode == 0, done.stderr
+    assert "taking the one in seed.lock" in done.stderr
+    assert (tmp_path / "project/result").read_text() == "hello\n"
+    proved = call(tmp_path, "prove")
+    assert proved.returncode == 0, proved.stderr
+
+
 def test_a_seed_in_a_registry_is_pulled_once(layout: Path, tmp_path: Path) -> None:
     with registries.docker_registry(tmp_path / "registry", password=False) as running:
         reference = f"{running.host}/demo/seed:x"

@@ -18,7 +18,7 @@ import click
 from nix_seed.cli.command import EXISTING_FILE, Command, argument, option, remember, together
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import note, say, warn
-from nix_seed.core.errors import InputError
+from nix_seed.core.errors import InputError, NixSeedError
 from nix_seed.core.files import cache_directory, home, own_directory, read_given
 from nix_seed.core.processes import current_system
 from nix_seed.formats.oci.reference import LayoutReference, parse_reference
@@ -135,7 +135,7 @@ def seed_options(engines: Sequence[str], project: str) -> Callable[[Command], Co
             type=click.Choice(engines),
             envvar="NIX_SEED_ENGINE",
         ),
-        option("--image REF", "The seed, on disk or in a registry [the one built here]."),
+        option("--image REF", "The seed [the one built here, else seed.lock's]."),
         project_option(project),
         attr_option,
         accept_option,
@@ -264,13 +264,20 @@ def open_seed(options: dict[str, Any], nix: nix.Nix, system: str | None = None) 
 
 
 def open_built(options: dict[str, Any], nix: nix.Nix) -> layout.Image | None:
-    """Open the seed that was built here for the project, unless ``--image`` names one."""
-    source: Path = options["src"]
-    lock = source / locks.LOCK_NAME
-    if options["image"] is not None or (lock.is_file() and not nix.is_at_hand()):
+    """Open the seed that was built here for the project, unless ``--image`` names one.
+
+    What keeps a project with a lock from being evaluated here only means that it has none.
+    """
+    if options["image"] is not None:
         return None
+    source: Path = options["src"]
     request = requests.Request(str(source.absolute()), attr=options.get("attr"))
-    key = requests.evaluate_request(nix, request).input_key
+    try:
+        key = requests.evaluate_request(nix, request).input_key
+    except NixSeedError:
+        if (source / locks.LOCK_NAME).is_file():
+            return None
+        raise
     with suppress(InputError):
         return layout.open_image(LayoutReference(str(cache_directory() / "images"), tag=key))
     return None
