@@ -104,7 +104,7 @@ def run_command(argv: tuple[str, ...], options: dict[str, Any]) -> None:
     if options["engine"] == "host":
         _run_on_host(argv, options, outputs, keeper)
         return
-    nix = nixes.Nix(store=options["store"])
+    nix, asked = nixes.Nix(store=options["store"]), _asked(argv, options)
 
     used: list[layout.Image] = []
 
@@ -117,7 +117,6 @@ def run_command(argv: tuple[str, ...], options: dict[str, Any]) -> None:
             elif outputs is not None:
                 offered = outputs.offered_in(image, engine, options["network"])
                 engine = stack.enter_context(offered)
-            asked = _asked(argv, options)
             return run.run(asked, engine=engine, image=image, nix=nix, out=options["out"])
 
     with progress(quiet=True):
