@@ -14,11 +14,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nix_seed.core.errors import InputError, NixFailed
-from nix_seed.core.values import dataclass
 from nix_seed.flake.nix import Nix, read_settings
 from nix_seed.flake.rules.nix_version import parse_nix_version
 from nix_seed.flake.rules.signatures import Signers, judge_signatures
 from nix_seed.formats.intoto.statement import KeyCount, NixFacts, PathCounts
+from nix_seed.formats.nix.database import Provenance
 from nix_seed.formats.nix.store_path import STORE_DIR, StorePath, parse_public_keys
 
 
@@ -72,30 +72,13 @@ def _origin(info: Provenance, signed: Signers) -> str:
 _BATCH = 5000
 
 
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """What Nix's database says of one valid path.
-
-    *ultimate*: built on this machine. *signatures* as they are stored, unverified. *addressed*:
-    its name follows from its content, so nobody need be trusted. *deriver* may be long gone.
-    """
-
-    ultimate: bool
-    signatures: tuple[str, ...]
-    addressed: bool
-    deriver: StorePath | None
-
-
 def read_provenance(nix: Nix, paths: Iterable[StorePath]) -> dict[StorePath, Provenance]:
     """Return the provenance of those of *paths* that are valid in the store."""
     here = {path for path in paths if os.path.lexists(f"{nix.root}/{path}")}
     valid = sorted(map(str, here - nix.invalid_paths(here)))
     records = nix.records(valid)
     if records is not None and len(records) == len(valid):
-        return {
-            each.info.path: Provenance(each.ultimate, each.signatures, each.addressed, each.deriver)
-            for each in records
-        }
+        return {each.info.path: each.provenance for each in records}
     found: dict[StorePath, Provenance] = {}
     doing = "asking Nix where store paths come from"
     for start in range(0, len(valid), _BATCH):

@@ -8,7 +8,6 @@ from nix_seed.core.events import ignore
 from nix_seed.core.values import dataclass
 from nix_seed.registry.layout import Image
 from nix_seed.registry.open import AnyReference, Stores, choose_system, fetch
-from nix_seed.registry.transfer import open_here
 from nix_seed.use.engines import choose_engine
 from nix_seed.use.engines.base import Engine
 from nix_seed.use.engines.mounted import mounted_engine
@@ -53,5 +52,8 @@ class Runnable:
                         return work(*opened)
             except NotMountable as error:
                 told(error.message)
+        # Only here: who mounts an image moves none.
+        from nix_seed.registry.transfer import open_here
+
         image = open_here(self.stores, self.reference, self.layout, self.system)
         return work(image, choose_engine(self.engine, self.cache))

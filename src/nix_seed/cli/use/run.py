@@ -106,7 +106,7 @@ def run_command(argv: tuple[str, ...], options: dict[str, Any]) -> None:
     if options["engine"] == "host":
         _run_on_host(argv, options, outputs, keeper)
         return
-    nix = nixes.Nix(store=options["store"])
+    nix, asked = nixes.Nix(store=options["store"]), _asked(argv, options)
 
     used: list[layout.Image] = []
 
@@ -120,7 +120,7 @@ def run_command(argv: tuple[str, ...], options: dict[str, Any]) -> None:
                 offered = outputs.offered_in(image, engine, options["network"])
                 engine = stack.enter_context(offered)
             return run.run(
-                _asked(argv, options),
+                asked,
                 engine=engine,
                 image=image,
                 nix=nix,

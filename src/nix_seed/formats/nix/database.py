@@ -94,18 +94,25 @@ def read_requisites(path: Path, wanted: Iterable[str]) -> set[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class PathRecord:
-    """What Nix's database holds of one valid path.
+class Provenance:
+    """Where a valid path comes from, as Nix's database has it.
 
-    *ultimate*: built on this machine. *addressed*: its name follows from its content. *signatures*
-    are as they are stored.
+    *ultimate*: built on this machine. *signatures* as they are stored, unverified. *addressed*:
+    its name follows from its content, so nobody need be trusted. *deriver* may be long gone.
     """
 
-    info: PathInfo
-    deriver: StorePath | None
     ultimate: bool
     signatures: tuple[str, ...]
     addressed: bool
+    deriver: StorePath | None
+
+
+@dataclass(frozen=True, slots=True)
+class PathRecord:
+    """What Nix's database holds of one valid path."""
+
+    info: PathInfo
+    provenance: Provenance
 
 
 def read_records(path: Path, asked: Iterable[str]) -> list[PathRecord]:
@@ -125,10 +132,12 @@ def read_records(path: Path, asked: Iterable[str]) -> list[PathRecord]:
                 size,
                 tuple(sorted(references.get(name, ()))),
             ),
-            StorePath.parse(deriver) if deriver else None,
-            bool(ultimate),
-            tuple((signatures or "").split()),
-            bool(address),
+            Provenance(
+                bool(ultimate),
+                tuple((signatures or "").split()),
+                bool(address),
+                StorePath.parse(deriver) if deriver else None,
+            ),
         )
         for name, nar_hash, size, deriver, ultimate, signatures, address in _ask_rows(
             path, _RECORDS, wanted

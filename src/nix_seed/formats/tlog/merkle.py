@@ -152,21 +152,11 @@ def check_inclusion(proof: Proof, index: int, leaf: bytes, head: TreeHead) -> No
     if not 0 <= index < head.size:
         raise CheckedFalse(f"leaf {index} cannot be in a tree of {head.size} leaves")
     _check_hashes((leaf, *proof))
-    fn, sn, root = index, head.size - 1, leaf
-    for sibling in proof:
-        if sn == 0:
-            raise CheckedFalse(f"the inclusion proof of leaf {index} has hashes too many")
-        if fn & 1 or fn == sn:
-            root = node_hash(sibling, root)
-            while not fn & 1 and fn:
-                fn, sn = fn >> 1, sn >> 1
-        else:
-            root = node_hash(root, sibling)
-        fn, sn = fn >> 1, sn >> 1
-    if sn:
-        raise CheckedFalse(f"the inclusion proof of leaf {index} has hashes too few")
+    label, root = f"the inclusion proof of leaf {index}", leaf
+    for sibling, is_left in _climb(index, head.size - 1, proof, label):
+        root = node_hash(sibling, root) if is_left else node_hash(root, sibling)
     if root != head.root:
-        raise CheckedFalse(f"the inclusion proof of leaf {index} does not lead to the root {head}")
+        raise CheckedFalse(f"{label} does not lead to the root {head}")
 
 
 def check_consistency(proof: Proof, old: TreeHead, new: TreeHead) -> None:
@@ -180,43 +170,50 @@ def check_consistency(proof: Proof, old: TreeHead, new: TreeHead) -> None:
         _check_trivial(proof, old, new)
         return
     _check_hashes(proof)
+    label = f"the consistency proof from size {old.size} to {new.size}"
     # A perfect old tree is a node of the new one; its hash is then known and left out.
     hashes = proof if old.size & (old.size - 1) else (old.root, *proof)
     if not hashes:
-        raise _inconsistent(old, new, "has hashes too few")
+        raise CheckedFalse(f"{label} has hashes too few")
     fn, sn = old.size - 1, new.size - 1
     while fn & 1:
         fn, sn = fn >> 1, sn >> 1
-    fr = sr = hashes[0]
-    for sibling in hashes[1:]:
+    older = newer = hashes[0]
+    for sibling, is_left in _climb(fn, sn, hashes[1:], label):
+        if is_left:
+            older = node_hash(sibling, older)
+        newer = node_hash(sibling, newer) if is_left else node_hash(newer, sibling)
+    if older != old.root:
+        raise CheckedFalse(f"{label} does not lead to the older root")
+    if newer != new.root:
+        raise CheckedFalse(f"{label} does not lead to the newer root")
+
+
+def _climb(fn: int, sn: int, hashes: Proof, label: str) -> Iterator[tuple[bytes, bool]]:
+    """Yield each of *hashes* on the way from node *fn* up, and whether it is on the left.
+
+    *sn* is the last node of that level. ``CheckedFalse`` where the way has not as many steps.
+    """
+    for sibling in hashes:
         if sn == 0:
-            raise _inconsistent(old, new, "has hashes too many")
-        if fn & 1 or fn == sn:
-            fr, sr = node_hash(sibling, fr), node_hash(sibling, sr)
-            while not fn & 1 and fn:
-                fn, sn = fn >> 1, sn >> 1
-        else:
-            sr = node_hash(sr, sibling)
+            raise CheckedFalse(f"{label} has hashes too many")
+        is_left = bool(fn & 1) or fn == sn
+        yield sibling, is_left
+        while is_left and not fn & 1 and fn:
+            fn, sn = fn >> 1, sn >> 1
         fn, sn = fn >> 1, sn >> 1
     if sn:
-        raise _inconsistent(old, new, "has hashes too few")
-    if fr != old.root:
-        raise _inconsistent(old, new, "does not lead to the older root")
-    if sr != new.root:
-        raise _inconsistent(old, new, "does not lead to the newer root")
+        raise CheckedFalse(f"{label} has hashes too few")
 
 
 def _check_trivial(proof: Proof, old: TreeHead, new: TreeHead) -> None:
     if proof:
-        raise _inconsistent(old, new, "has hashes too many")
+        label = f"the consistency proof from size {old.size} to {new.size}"
+        raise CheckedFalse(f"{label} has hashes too many")
     if old.size == 0 and old.root != EMPTY_ROOT:
         raise CheckedFalse("the root of an empty tree is not the hash of nothing")
     if old.size == new.size and old.root != new.root:
         raise CheckedFalse(f"two trees of size {old.size} have different roots: {old}, {new}")
-
-
-def _inconsistent(old: TreeHead, new: TreeHead, why: str) -> CheckedFalse:
-    return CheckedFalse(f"the consistency proof from size {old.size} to {new.size} {why}")
 
 
 def _check_hashes(hashes: Sequence[bytes]) -> None:

@@ -1,14 +1,12 @@
 """What makes a policy no policy: a wrong type, an unknown key, a demand never or always met.
 
-``tomllib`` reads the values and knows nothing of lines afterwards. ``find_lines`` walks the text a
-second time, so that every error names its line; it is only ever asked about a text that ``tomllib``
-has accepted.
+``tomllib`` reads the values and knows nothing of lines afterwards. Where there is an error to tell,
+``find_lines`` has it read the text once more, one statement after another.
 """
 
 from __future__ import annotations
 
 import difflib
-import re
 import tomllib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,68 +38,58 @@ _T = TypeVar("_T")
 Place = tuple[str | int, ...]
 """The way to a value: ``("builders", 1, "key")``, arrays of tables by position from 0."""
 
-_KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'|\s*\.\s*)+?)\s*=""")
-_HEADER = re.compile(r"\s*(\[\[?)([^\]]+)\]")
-_PART = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
-_TOKEN: Final = re.compile(
-    r'"{3}|\'{3}|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'|#[^\n]*|[\[\]{}]|\n', re.DOTALL
-)
-
 
 def find_lines(text: str) -> dict[Place, int]:
     """Return the line, from 1, on which each table header and each key of *text* stands."""
     found: dict[Place, int] = {(): 1}
     counts: dict[Place, int] = {}
     table: Place = ()
-    for number, line in _statements(text):
-        if (header := _HEADER.match(line)) and _parts(header[2]):
-            table = _enter(_parts(header[2]), header[1] == "[[", counts)
+    for number, is_header, value in _statements(text):
+        if is_header:
+            table = _enter(value, counts)
             found.setdefault(table, number)
-        elif key := _KEY.match(line):
-            place = (*table, *_parts(key[1]))
-            for end in range(len(table) + 1, len(place) + 1):
-                found.setdefault(place[:end], number)
+        else:
+            for place in _places(value, table):
+                found.setdefault(place, number)
     return found
 
 
-def _enter(parts: Place, array: bool, counts: dict[Place, int]) -> Place:
+def _statements(text: str) -> Iterator[tuple[int, bool, dict[str, Any]]]:
+    """Yield the line on which each statement begins, whether it opens a table, and what it says.
+
+    One that goes on over several lines is none before the last of them.
+    """
+    first, held = 1, ""
+    for number, line in enumerate(text.split("\n"), 1):
+        held += line + "\n"
+        try:
+            value = tomllib.loads(held)
+        except (ValueError, RecursionError):
+            continue
+        yield first, held.lstrip().startswith("["), value
+        first, held = number + 1, ""
+
+
+def _enter(header: Mapping[str, Any], counts: dict[Place, int]) -> Place:
     """Return the place a header opens; in an array of tables, that of its newest element."""
     place: Place = ()
-    for part in parts[:-1]:
-        place = (*place, part)
+    opened: Any = header
+    while opened:
         if place in counts:
             place = (*place, counts[place] - 1)
-    place = (*place, parts[-1])
-    if not array:
-        return place
-    counts[place] = counts.get(place, 0) + 1
-    return (*place, counts[place] - 1)
+        [(part, opened)] = opened.items()
+        place = (*place, part)
+        if isinstance(opened, list):
+            counts[place] = counts.get(place, 0) + 1
+            return (*place, counts[place] - 1)
+    return place
 
 
-def _parts(text: str) -> Place:
-    return tuple(part.strip("\"'") for part in _PART.findall(text))
-
-
-def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """Yield each line that begins a statement, not one inside a long string or an open array."""
-    number, start, first, depth = 1, 0, 1, 0
-    position = 0
-    while found := _TOKEN.search(text, position):
-        token, position = found[0], found.end()
-        if token in ('"""', "'''"):
-            end = text.find(token, position) % (len(text) + 1)  # -1 is the end: never go back
-            number += text.count("\n", position, end)
-            position = end + 3
-        elif token in "[{":
-            depth += 1
-        elif token in "]}":
-            depth -= 1
-        elif token == "\n":
-            if depth == 0:
-                yield first, text[start : found.start()]
-                start, first = position, number + 1
-            number += 1
-    yield first, text[start:]
+def _places(value: Any, place: Place) -> Iterator[Place]:
+    """Yield the place of each key, also inside of inline tables."""
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        yield (*place, key)
+        yield from _places(inner, (*place, key))
 
 
 _KINDS: Final[Mapping[type, str]] = {
@@ -116,20 +104,21 @@ _KINDS: Final[Mapping[type, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One table: its values, where it stands, and what was asked for so far."""
+    """One table of *text*: its values, where it stands, and what was asked for so far."""
 
     values: Mapping[str, Any]
     place: Place
-    lines: Mapping[Place, int]
+    text: str
     label: str
     _asked: set[str] = field(default_factory=set)
 
     def error(self, problem: str, key: str | None = None, hint: str | None = None) -> InputError:
         """Return the error *problem*, at the line of *key* or else of the table itself."""
         place = self.place if key is None else (*self.place, key)
-        while place not in self.lines:
+        lines = find_lines(self.text)
+        while place not in lines:
             place = place[:-1]
-        return InputError(f"{self.label}, line {self.lines[place]}: {problem}", hint=hint)
+        return InputError(f"{self.label}, line {lines[place]}: {problem}", hint=hint)
 
     def optional(self, key: str, kind: type) -> Any:
         """Return the value of *key*, of exactly the type *kind*, or None where it is absent."""
@@ -207,14 +196,14 @@ class Section:
     def table(self, key: str) -> Section:
         """Return the table *key*, an empty one where it is absent."""
         found = self.optional(key, dict) or {}
-        return Section(found, (*self.place, key), self.lines, self.label)
+        return Section(found, (*self.place, key), self.text, self.label)
 
     def tables(self, key: str) -> Iterator[Section]:
         """Yield the tables of the array *key*, none where it is absent."""
         for number, item in enumerate(self.optional(key, list) or []):
             if not isinstance(item, dict):
                 raise self.error(f"{key} must be tables, each under [[{key}]]", key)
-            yield Section(item, (*self.place, key, number), self.lines, self.label)
+            yield Section(item, (*self.place, key, number), self.text, self.label)
 
     def read(self, kind: type[_T], **known: Any) -> _T:
         """Return the *kind* that the whole table is: each field that is not *known* yet is a key.
@@ -278,7 +267,7 @@ def read_sections(text: bytes, label: str) -> Section:
         raise InputError(f"{label} is not UTF-8") from error
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a plain ValueError
         raise InputError(f"{label} is not valid TOML: {error}") from error
-    return Section(values, (), find_lines(decoded.replace("\r\n", "\n")), label)
+    return Section(values, (), decoded.replace("\r\n", "\n"), label)
 
 
 _Item = TypeVar("_Item")
@@ -486,4 +475,4 @@ def _check_logs(policy: Policy, root: Section) -> None:
 
 
 def _at(root: Section, key: str, number: int) -> Section:
-    return Section(root.values[key][number], (key, number), root.lines, root.label)
+    return Section(root.values[key][number], (key, number), root.text, root.label)

@@ -84,7 +84,7 @@ def _accepted(root: Section, systems: int) -> Mapping[Digest, int]:
     for number, item in enumerate(root.optional("accepts", list) or []):
         text, count = item, systems
         if isinstance(item, dict):
-            section = Section(item, (*root.place, "accepts", number), root.lines, root.label)
+            section = Section(item, (*root.place, "accepts", number), root.text, root.label)
             text, count = section.required("policy", str), section.required("systems", int)
             section.done()
         if not isinstance(text, str) or count < 1:
