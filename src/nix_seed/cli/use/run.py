@@ -105,7 +105,7 @@ def run_command(argv: tuple[str, ...], options: dict[str, Any]) -> None:
     if options["engine"] == "host":
         _run_on_host(argv, options, outputs, keeper)
         return
-    nix = nixes.Nix(store=options["store"])
+    nix, asked = nixes.Nix(store=options["store"]), _asked(argv, options)
 
     used: list[layout.Image] = []
 
@@ -118,10 +118,9 @@ def run_command(argv: tuple[str, ...], options: dict[str, Any]) -> None:
             elif outputs is not None:
                 offered = outputs.offered_in(image, engine, options["network"])
                 engine = stack.enter_context(offered)
-            asked = _asked(argv, options)
             return run.run(asked, engine=engine, image=image, nix=nix, out=options["out"])
 
-    result = _run_in_seed(options, nix, run_in)
+    result = _run_in_seed(options, nix, asked, run_in)
     pushed = None
     try:
         if result.exit_code == 0:
@@ -138,6 +137,7 @@ def run_command(argv: tuple[str, ...], options: dict[str, Any]) -> None:
 def _run_in_seed(
     options: dict[str, Any],
     nix: nixes.Nix,
+    asked: run.Command,
     run_in: Callable[[layout.Image, base.Engine], run.RunResult],
 ) -> run.RunResult:
     """Run in a seed that is mounted from its registry or, where that cannot be, unpacked first."""
@@ -153,7 +153,7 @@ def _run_in_seed(
             tell(Stage("open", f"reading {options['image']}"))
             stores, reference, system = shared.named_seed(options)
         if not options["eager"] and options["engine"] in (None, "bwrap"):
-            result = _run_mounted(options, stores, reference, system, run_in)
+            result = _run_mounted(options, nix, asked, (stores, reference, system), run_in)
             if result is not None:
                 return result
         with progress(quiet=True):
@@ -163,11 +163,12 @@ def _run_in_seed(
 
 def _run_mounted(
     options: dict[str, Any],
-    stores: registries.Stores,
-    reference: registries.AnyReference,
-    system: str,
+    nix: nixes.Nix,
+    asked: run.Command,
+    named: tuple[registries.Stores, registries.AnyReference, str],
     run_in: Callable[[layout.Image, base.Engine], run.RunResult],
 ) -> run.RunResult | None:
+    stores, reference, system = named
     if not isinstance(reference, Reference):
         return None  # on this disk already
     source = stores.open(reference)
@@ -182,8 +183,7 @@ def _run_mounted(
                 record.start_nix(engine, image)
             result = run_in(image, engine)
             if options["record"] and result.exit_code == 0:
-                nix, flake = nixes.Nix(store=options["store"]), str(options["src"])
-                tag = record.keep_recorded(source, engine, nix, flake, options["attr"])
+                tag = record.keep_recorded(source, engine, nix, asked)
                 say(f"what the command read is listed beside the image: {tag}", err=True)
             if options["complete"]:
                 engine.complete()
