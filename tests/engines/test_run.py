@@ -386,8 +386,9 @@ def test_bwrap_works_for_someone_without_privileges(run_image: Image, tmp_path: 
     shutil.copytree(run_image.directory, home / "image")
     image = open_image(LayoutReference(str(home / "image"), digest=run_image.digest))
     # Once as root: the interpreter's own files need not be readable for the other user. With a
-    # thread beside it no process is forked, and so this is not loaded.
-    importlib.import_module("multiprocessing.popen_fork")
+    # thread beside it no process is forked, and so these are not loaded.
+    for name in ("concurrent.futures.process", "multiprocessing.popen_fork"):
+        importlib.import_module(name)
     choose_engine("bwrap", tmp_path / "cache").prepare(image)
     child = os.fork()
     if child == 0:
