@@ -15,7 +15,7 @@ from hypothesis import settings
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
 from support import kinds, quick
-from support.distribution import distribution as make_distribution
+from support.distribution import distribution as make_distribution, nix_env
 from support.seeds import remove_tree
 
 _NUMBERS = itertools.count()
@@ -130,6 +130,15 @@ def _usual_recursion_limit(request: pytest.FixtureRequest) -> None:
 def distribution() -> Path:
     """The demo flake of Debian packages; skips the test where it cannot be made."""
     return make_distribution()
+
+
+@pytest.fixture(scope="module")
+def nix_settings() -> Iterator[None]:
+    """Set Nix up in this process, too: else it waits for binary caches that it cannot reach."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("NIX_CONFIG", "NIX_USER_CONF_FILES"):
+            patch.setenv(name, nix_env()[name])
+        yield
 
 
 @pytest.fixture(scope="module")

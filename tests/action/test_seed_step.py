@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,10 +84,25 @@ def test_a_push_builds_pushes_and_attests(runner: Runner, first: Result) -> None
     assert first.used == [], "there is a Nix: none is installed"
 
 
-def test_what_a_build_reads_is_listed_beside_the_seed(runner: Runner, key: str) -> None:
+def counting_nix(directory: Path) -> tuple[dict[str, str], Path]:
+    """Return an environment whose ``nix`` writes down what it is asked, and where it does."""
+    directory.mkdir()
+    asked, real = directory / "asked", shutil.which("nix")
+    program = directory / "nix"
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >> {asked}\nexec {real} "$@"\n')
+    program.chmod(0o755)
+    return {"PATH": f"{directory}:{os.environ['PATH']}"}, asked
+
+
+def test_what_a_build_reads_is_listed_beside_the_seed(
+    runner: Runner, key: str, tmp_path: Path
+) -> None:
     need_fuse()
     inputs = {"registry_token": "t", "signing": "none", "image": "owner/listed", "prove": "false"}
-    done = check(runner.run(".", inputs | {"record": "nix build"}))
+    env, asked = counting_nix(tmp_path / "bin")
+    done = check(runner.run(".", inputs | {"record": "nix build"}, env=env))
+    # The seed was just evaluated, for which the flake and its altered twin are.
+    assert [line.count(").twin ") for line in asked.read_text().splitlines()].count(1) == 1
     tag = done.outputs["digest"].replace(":", "-") + ".prefetch"
     assert runner.tags("owner/listed")[tag]
     assert not (runner.project / "result").exists()

@@ -427,24 +427,6 @@ def test_it_is_found_by_an_audit_that_goes_on(case: Case, ledger: Ledger) -> Non
     assert found.code == case.code, found.report["findings"]
 
 
-def test_outputs_that_are_kept_beside_releases_are_no_moved_tags(ledger: Ledger) -> None:
-    """Any other tag of an index is one."""
-    path = f"out-{'0' * 32}"
-    for tag in (path, f"{path}.{'ab' * 8}", "out-newest"):
-        ledger.layout.put_manifest(Index(()).dump(), MediaType.INDEX, tag)
-    found = ledger.audit()
-    assert (found.code, found.report["findings"]) == (0, [])
-    for tag in ("out-other", f"{path}.x", "out-newest-2"):
-        ledger.layout.put_manifest(Index(()).dump(), MediaType.INDEX, tag)
-    assert ledger.audit().found() == [("tag", ALARM)] * 3
-
-
-def test_the_tag_of_a_release_that_cannot_be_read_is_not_called_missing(ledger: Ledger) -> None:
-    dangle(ledger.layout, str(commit(2)))
-    found = ledger.audit()
-    assert (found.code, found.found()) == (3, [("unread", UNCHECKED)])
-
-
 def test_two_logs_that_are_told_different_roots(tmp_path: Path) -> None:
     """One log is enough by the policy, and each has one of the two records."""
     ledger = Ledger.fresh(tmp_path, releases=0)

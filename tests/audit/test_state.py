@@ -7,6 +7,8 @@ import json
 import re
 import shutil
 import socket
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +78,23 @@ def test_the_next_audit_reads_only_what_is_new(tmp_path: Path, reads: Counter[st
     assert (third.report["logs"][0]["read"], third.report["logs"][0]["since"]) == (5, 100)
     assert reads["referrers"] == 4
     assert reads["open_blob"] < whole / 4
+
+
+def test_a_layout_is_audited_without_what_only_registries_need(ledger: Ledger) -> None:
+    code = (
+        "import sys\n"
+        "from nix_seed.cli.main import main\n"
+        "try: main()\n"
+        "finally: print('imported', *{'urllib3', 'ssl'} & sys.modules.keys(), file=sys.stderr)\n"
+    )
+    where = ["--from", ledger.repository, "--policy", str(ledger.write_policy()), "--no-state"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, "audit", *where, "-q"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr.splitlines()[-1] == "imported"
 
 
 def test_only_a_clean_audit_is_kept(ledger: Ledger) -> None:

@@ -213,7 +213,9 @@ def test_disks(environment: dict[str, str], tmp_path: Path) -> None:
     assert seen["disk/state"]["fix"] == ("choose a place that you may write to: NIX_SEED_STATE=DIR")
 
 
-def test_a_mac(tmp_path: Path) -> None:
+def test_a_mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIX_CONFIG", nix_env()["NIX_CONFIG"])
+
     def mac() -> dict[str, str]:
         setup = Setup(
             Nix(), tmp_path / "c", tmp_path / "s", datetime.now(UTC),

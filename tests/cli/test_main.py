@@ -340,6 +340,24 @@ def test_bash_is_told_the_commands() -> None:
     )
 
 
+def test_names_are_completed_without_loading_commands() -> None:
+    code = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print('LOADED', *sys.modules))\n"
+        "sys.argv = ['nix-seed']\n"
+        "from nix_seed.cli.main import main\n"
+        "main()\n"
+    )
+    asked = {"_NIX_SEED_COMPLETE": "zsh_complete", "COMP_WORDS": "nix-seed p", "COMP_CWORD": "1"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, env=os.environ | asked, capture_output=True, text=True, check=True
+    )
+    *said, loaded = done.stdout.splitlines()
+    assert said[:3] == ["plain", "plan", "Show the layers, and who caused what changed."]
+    assert "nix_seed.cli.image.plan" not in loaded.split()
+
+
 def test_the_module_is_the_command() -> None:
     assert nix_seed("--version").stdout.startswith("nix-seed, version ")
     assert module.main is main

@@ -300,13 +300,16 @@ def test_all_paths_are_those_that_nix_lists(
     assert nix.store is not None
     # Lies in the store, and is not valid: a build that was cut short leaves such.
     (nix.store / "nix/store" / store_path("left").base_name).write_text("")
-    listed = frozenset(nix.run("nix", ["path-info", "--all"], "").split())
-    assert nix.all_paths() == listed == {str(kept)}
+    (tmp_path / "another").write_text("another")
+    paths = sorted([str(kept), str(add(nix, tmp_path / "another"))])
+    assert paths == sorted(nix.run("nix", ["path-info", "--all"], "").split())
+    listed = "".join(f"{path}\n" for path in paths)
+    assert nix.all_paths() == listed
     ran: list[str] = []
 
     def answer(_: Nix, program: str, *_given: object) -> str:
         ran.append(program)
-        return f"{kept}\n"
+        return "".join(f"{path}\n" for path in reversed(paths))
 
     monkeypatch.setattr(Nix, "run", answer)
     assert nix.all_paths() == listed
@@ -331,13 +334,13 @@ def test_all_paths_while_another_process_deletes_some(
         raise OSError(f"{path} is another user's")
 
     if not readable:
-        monkeypatch.setattr("nix_seed.formats.nix.database.read_valid_paths", refuse)
+        monkeypatch.setattr("nix_seed.formats.nix.database.list_valid_paths", refuse)
     kept = []
     for number in range(40):
         file = tmp_path / f"kept-{number}"
         file.write_text(str(number))
         kept.append(add(nix, file))
-    assert nix.all_paths() == set(map(str, kept))
+    assert nix.all_paths() == "".join(f"{path}\n" for path in sorted(kept))
     program = f"""
 import subprocess, sys
 while True:
@@ -351,7 +354,7 @@ while True:
     other = subprocess.Popen([sys.executable, "-c", program])
     try:
         for _ in range(30):
-            assert nix.all_paths() >= set(map(str, kept))
+            assert set(map(str, kept)) <= set(nix.all_paths().splitlines())
     finally:
         other.kill()
         other.wait()

@@ -38,14 +38,43 @@ def nix(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Nix:
     return Nix(bin_dir=trixie_nix() if request.param == "trixie" else None)
 
 
-def build(nix: Nix, name: str, end: str) -> list[object]:
+def instantiate(nix: Nix, name: str, end: str) -> StorePath:
     # The machine's store outlives the tests and their directories: no name of those is new twice.
     text = DERIVATION.format(name=name, end=end, nonce=uuid.uuid4())
-    path = nix.run("nix-instantiate", ["--expr", text], "instantiating").strip()
+    path = nix.run("nix-instantiate", ["--expr", text], "instantiating")
+    return StorePath.parse(path.strip())
+
+
+def build(nix: Nix, name: str, end: str) -> list[object]:
+    path = instantiate(nix, name, end)
     told: list[object] = []
     with listening(told.append):
-        nix.realise({StorePath.parse(path): ["out"]}, [])
+        nix.realise({path: ["out"]}, [])
     return told
+
+
+def test_nix_is_asked_for_what_is_not_there_alone(
+    nix: Nix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, other = (instantiate(nix, name, "echo > $out") for name in ("made", "other"))
+    nix.realise({made: ["out"]}, [made])
+    asked: list[str] = []
+
+    def run(_: Nix, _program: str, arguments: list[str], _doing: str) -> str:
+        asked.extend(arguments)
+        return ""
+
+    monkeypatch.setattr(Nix, "run", run)
+    nix.realise({made: ["out"]}, [made, other])
+    assert asked == []
+    absent = StorePath(f"{'0' * 32}-absent")
+    nix.realise({made: ["out", "more"], other: ["out"]}, [other, absent])
+    assert asked[3:] == [str(absent), *sorted((f"{made}!more", f"{other}!out"))]
+    # Where the database cannot be read, Nix looks for itself.
+    asked.clear()
+    monkeypatch.setenv("NIX_REMOTE", "ssh-ng://elsewhere")
+    nix.realise({made: ["out"]}, [other])
+    assert asked[3:] == [str(other), f"{made}!out"]
 
 
 def test_a_build_is_told_with_its_log(nix: Nix) -> None:

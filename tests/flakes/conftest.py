@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-
-from support.distribution import nix_env
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _settings() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("NIX_CONFIG", "NIX_USER_CONF_FILES"):
-            patch.setenv(name, nix_env()[name])
-        yield
+def _settings(nix_settings: None) -> None:
+    """Set Nix up in this process, too."""

@@ -14,7 +14,7 @@ import pytest
 
 from nix_seed.registry.errors import Patience, Unreachable
 from support import frames, quick, seeds, warm
-from support.quick.sitecustomize import PATIENT
+from support.quick.sitecustomize import PATIENT, RESTING
 
 # Two seconds, four times; spared, less than a fifth of one.
 SLOW = "Patience(base=2, longest=2, chance=lambda: 1.0)"
@@ -46,6 +46,8 @@ def test_nor_does_it_in_what_tests_start() -> None:
 def test_each_module_named_is_there_and_waits() -> None:
     for name in PATIENT:
         assert "sleep(" in Path(str(import_module(name).__file__)).read_text(), name
+    for name in RESTING:
+        assert ".wait(_REST)" in Path(str(import_module(name).__file__)).read_text(), name
 
 
 def test_what_tests_run_is_forked(tmp_path: Path) -> None:

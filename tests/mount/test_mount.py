@@ -309,6 +309,24 @@ def test_what_is_listed_first_comes_first(scene: Scene, tmp_path: Path) -> None:
     assert (places[5], places[7] - places[5]) == scene.registry.asked[0]
 
 
+def test_what_is_listed_and_on_disk_is_decoded_before_it_is_read(
+    made: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second mount of an image waits for no decoding, as the first did not."""
+    earlier = made.store(tmp_path)
+    earlier.start_filling(())
+    assert earlier.wait_filled(30)
+    later = made.store(tmp_path)
+    later.start_filling([(0, 5), (0, 3), (0, 4_000_000), (9, 1)])
+    while later.is_filling():
+        time.sleep(0.01)
+    monkeypatch.setattr(frames_module.FrameFile, "read", lambda *_: pytest.fail("it was not"))
+    pieces = [Piece(0, number, 0, 1000) for number in (3, 5)]
+    assert all(map(len, later.contents(pieces)))
+    with pytest.raises(pytest.fail.Exception):
+        later.contents([Piece(0, 1, 0, 1000)])
+
+
 def test_an_ordinary_user(scene: Scene, tmp_path: Path) -> None:
     """As root only until there is a device for everyone, as many systems have it."""
     tmp_path.chmod(0o755)

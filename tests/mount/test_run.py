@@ -1,6 +1,7 @@
 """Commands run in images that are mounted from a registry, as users run them."""
 
 import contextlib
+import hashlib
 import os
 import random
 import signal
@@ -14,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from nix_seed.formats.nix.database import DATABASE, read_valid_paths
 from nix_seed.formats.oci.manifest import Manifest, MediaType
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.image.push import push
 from nix_seed.registry.open import Stores, fetch
+from nix_seed.use.engines.mounted import mounted_engine
 from nix_seed.use.mount.seed import keep_hint, open_mountable
 from support import built
 from support.distribution import nix_env
@@ -25,6 +28,7 @@ from support.engines import need
 from support.faults import Fault, Proxy, fault_proxy
 from support.mounts import need_fuse
 from support.registries import docker_registry
+from support.specs import addressed
 
 KILLS = int(os.environ.get("NIX_SEED_TESTS_KILLS", "4"))
 RANDOM = random.Random(17)
@@ -223,3 +227,30 @@ def test_a_list_that_is_none_or_anyones_costs_bytes_alone(scene: Scene, tmp_path
         assert done.stdout == "done\n"
         assert "not mounted" not in done.stderr
         keep_hint(source, seed, [(0, 1)], {})
+
+
+def test_what_evaluating_writes_is_there_for_the_command(scene: Scene, tmp_path: Path) -> None:
+    """It is fetched once, with the image; a proof of the image does without."""
+    reference = replace(scene.reference, repository="written")
+    push(Stores(), LayoutReference(str(built.layout("run"))), reference)
+    scene = replace(scene, image=str(reference), reference=reference)
+    source = Stores().open(reference)
+    root = fetch(source, reference)
+    seed = open_mountable("x", root, source)
+    text = f'Derive([("out","{min(seed.seed.spec.paths)}","","")],[],[],"any","/bin/sh",[],[])'
+    name = addressed("text", hashlib.sha256(text.encode()).hexdigest(), "made.drv")
+    keep_hint(source, seed, [(0, 1)], {name: text.encode()})
+    looks = ("--", "bash", "-c", f"echo $(< /nix/store/{name})")
+    assert scene.run(tmp_path / "a", *looks).stdout == f"{text}\n"
+    databases = (tmp_path / "a/mounted").glob("*/root*/nix/var/nix/db/db.sqlite")
+    assert f"/nix/store/{name}" in read_valid_paths(next(databases))
+    scene.proxy.seen.clear()
+    assert scene.run(tmp_path / "a", *looks).stdout == f"{text}\n"
+    whole = [
+        seen for seen in scene.proxy.seen if "/blobs/" in seen.path and "range" not in seen.headers
+    ]
+    assert whole == []
+    with mounted_engine(tmp_path / "a", root, source, "x", fills=False) as (image, engine):
+        proved = Path(engine.prepare(image))
+    assert not (proved / "nix/store" / name).exists()
+    assert f"/nix/store/{name}" not in read_valid_paths(proved / DATABASE)

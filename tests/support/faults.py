@@ -12,8 +12,14 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler
 
-from support.registries import Certificate
+from nix_seed.registry.credentials import Credential, Keyring
+from support.registries import PASSWORD, USER, Certificate
 from support.web import answering
+
+US = Keyring(given=Credential("the test", USER, PASSWORD))
+DATA = bytes(range(256)) * 8000
+"""A layer's bytes, where any will do."""
+BLOBS = r"/blobs/sha256:"
 
 _HOP = {"connection", "transfer-encoding", "keep-alive"}
 

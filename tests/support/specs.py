@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from nix_seed.core.digests import NarHash
+import hashlib
+
+from nix_seed.core.digests import NarHash, encode_nix32
 from nix_seed.flake.rules.outline import File, ImageConfig
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.image.rules.frames import Compressor
@@ -14,6 +16,14 @@ from nix_seed.licences.rules.judge import Withheld
 def store_path(name: str) -> StorePath:
     """A store path of this name; its hash part is made of the name, too."""
     return StorePath(f"{NarHash.of(name.encode()).nix32[7:39]}-{name}")
+
+
+def addressed(kind: str, content: str, name: str) -> str:
+    """The base name of a path whose *content*, a SHA-256 in hexadecimal, is what names it."""
+    text = f"{kind}:sha256:{content}:/nix/store:{name}"
+    whole = hashlib.sha256(text.encode()).digest()
+    folded = bytes(whole[n] ^ (whole[n + 20] if n < 12 else 0) for n in range(20))
+    return f"{encode_nix32(folded)}-{name}"
 
 
 def path_info(name: str, size: int, *references: str) -> PathInfo:

@@ -13,13 +13,15 @@ from nix_seed.core.errors import InputError
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.image.push import push
 from nix_seed.registry.open import Stores
-from nix_seed.use.hydrate import hydrate
+from nix_seed.use.hydrate import Hydrated, hydrate
 from support import built
 from support.distribution import make_project, nix_env
 from support.engines import need_root
 from support.hydration import verify
 from support.registries import docker_registry
 from support.seeds import build, nix_seed
+
+pytestmark = pytest.mark.usefixtures("nix_settings")
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,13 @@ def seed(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Re
         yield target
 
 
+@pytest.fixture(scope="module")
+def whole(seed: Reference, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Hydrated]:
+    """A store with all of the seed, which may be built in."""
+    root = tmp_path_factory.mktemp("whole")
+    return root, hydrate(Stores(), seed, root)
+
+
 def build_offline(root: Path, project: Path, *outputs: str) -> list[str]:
     """Build with no network in the store below *root*, and return what was built there."""
     need_root()
@@ -54,20 +63,21 @@ def build_offline(root: Path, project: Path, *outputs: str) -> list[str]:
     return [line for line in done.stderr.splitlines() if line.startswith("building '/nix/store")]
 
 
-def test_all_of_it(tmp_path: Path, seed: Reference, project: Path) -> None:
-    done = hydrate(Stores(), seed, tmp_path)
+def test_all_of_it(whole: tuple[Path, Hydrated], project: Path) -> None:
+    root, done = whole
     assert done.nix is not None
     assert os.access(done.nix / "nix", os.X_OK)
-    verify(tmp_path)
-    built = build_offline(tmp_path, project, "default", "checks.x86_64-linux.greet")
+    verify(root)
+    built = build_offline(root, project, "default", "checks.x86_64-linux.greet")
     assert 2 <= len(built) <= 4, built
 
 
-def test_only_what_an_output_needs(tmp_path: Path, seed: Reference, project: Path) -> None:
-    whole = hydrate(Stores(), seed, tmp_path / "whole")
+def test_only_what_an_output_needs(
+    tmp_path: Path, seed: Reference, project: Path, whole: tuple[Path, Hydrated]
+) -> None:
     part = hydrate(Stores(), seed, tmp_path / "part", outputs=[f"{project}#packages.libgreet"])
-    assert set(part.added) < set(whole.added)
-    assert part.fetched < whole.fetched
+    assert set(part.added) < set(whole[1].added)
+    assert part.fetched < whole[1].fetched
     verify(tmp_path / "part")
     assert len(build_offline(tmp_path / "part", project, "libgreet")) == 1
     more = hydrate(Stores(), seed, tmp_path / "part", outputs=[f"{project}#checks"])

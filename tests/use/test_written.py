@@ -7,19 +7,12 @@ import pytest
 import zstandard
 from hypothesis import given, strategies as st
 
-from nix_seed.core.digests import encode_nix32
 from nix_seed.core.errors import InputError
 from nix_seed.formats.nix.addressed import AddressedFile
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.use.rules import written
 from nix_seed.use.rules.written import choose_sent, dump_written, parse_written, prove_written
-
-
-def named(kind: str, content: str, name: str) -> str:
-    text = f"{kind}:sha256:{content}:/nix/store:{name}"
-    whole = hashlib.sha256(text.encode()).digest()
-    folded = bytes(whole[n] ^ (whole[n + 20] if n < 12 else 0) for n in range(20))
-    return f"{encode_nix32(folded)}-{name}"
+from support.specs import addressed
 
 
 def a_derivation(name: str, *inputs: str) -> tuple[str, bytes]:
@@ -29,11 +22,11 @@ def a_derivation(name: str, *inputs: str) -> tuple[str, bytes]:
     srcs = ",".join(f'"/nix/store/{i}"' for i in sorted(inputs) if not i.endswith(".drv"))
     text = f'Derive([("out","{out}","","")],[{drvs}],[{srcs}],"any","/bin/sh",[],[])'.encode()
     kind = ":".join(["text", *(f"/nix/store/{each}" for each in sorted(inputs))])
-    return named(kind, hashlib.sha256(text).hexdigest(), f"{name}.drv"), text
+    return addressed(kind, hashlib.sha256(text).hexdigest(), f"{name}.drv"), text
 
 
 def a_text(name: str, data: bytes) -> tuple[str, bytes]:
-    return named("text", hashlib.sha256(data).hexdigest(), name), data
+    return addressed("text", hashlib.sha256(data).hexdigest(), name), data
 
 
 def names(files: object) -> set[str]:

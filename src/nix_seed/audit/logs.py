@@ -3,10 +3,13 @@
 All of these logs together are then asked where an entry is.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nix_seed.audit.judge import BundleJudge
 from nix_seed.audit.rules.record import LedgerRecord
@@ -23,12 +26,14 @@ from nix_seed.formats.tlog.entry import LogEntry
 from nix_seed.formats.tlog.note import SignedCheckpoint
 from nix_seed.logs.log import CheckpointState, TileReader, check_tiles, replay
 from nix_seed.logs.open import open_history
-from nix_seed.logs.rekor import RekorV1
 from nix_seed.registry.errors import Patience
 from nix_seed.release.load import LoadedPolicy
 from nix_seed.release.rules.answer import AuditFinding, Kind
 from nix_seed.release.rules.signed_entries import PromoterEntry, Sieve
 from nix_seed.trust.rules.policy import LoggedAt, PolicyBook, PolicyLog
+
+if TYPE_CHECKING:
+    from nix_seed.logs.rekor import RekorV1
 
 _PATIENCE = Patience(attempts=3, connect=10.0, stall=20.0, settle=20.0)
 

@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
 from nix_seed.core.files import files_below
 from nix_seed.flake.experiment import reason_of
 from nix_seed.flake.nix import FlakeMetadata, Nix
-from nix_seed.flake.nix_code import call_nix_half
+from nix_seed.flake.nix_code import CODE, call_nix_half
 from nix_seed.flake.own_source import OwnSource
 from nix_seed.flake.rules.nix_failures import FORBIDDEN, REACH, UNREACHED
 from nix_seed.flake.rules.nix_version import parse_nix_version
@@ -106,8 +105,7 @@ def find_needed(
                     hint=REACH,
                 ) from error
             return Needed(problem=reason)
-        code = str(files("nix_seed.flake") / "expressions")
-        trees = [code, *(f"{nix.root}{path}" for path in inputs)]
+        trees = [str(CODE), *(f"{nix.root}{path}" for path in inputs)]
         is_copy = OwnSource(Path(f"{nix.root}{metadata.source}"), root, trees)
         needed = _read(root, _input_hashes(_lock(nix, metadata)), is_copy)
         return replace(needed, sources=needed.sources - nix.invalid_paths(needed.sources))

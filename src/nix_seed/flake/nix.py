@@ -166,9 +166,18 @@ class Nix:
     def realise(
         self, outputs: Mapping[StorePath, Iterable[str]], paths: Iterable[StorePath]
     ) -> None:
-        """Build or substitute the *outputs* of derivations, and see that *paths* are there."""
-        wanted = [f"{path}!{','.join(sorted(names))}" for path, names in outputs.items()]
-        wanted += [str(path) for path in paths]
+        """Build or substitute the *outputs* of derivations, and see that *paths* are there.
+
+        What is valid already is not asked for.
+        """
+        asked = {(str(path), name) for path, names in outputs.items() for name in names}
+        wanted, here = [str(path) for path in paths], set[tuple[str, str]]()
+        if self._is_readable():
+            with contextlib.suppress(OSError):
+                where = self.root / database.DATABASE
+                wanted = database.read_invalid_paths(where, wanted)
+                here = set(database.read_made(where, [path for path, _ in asked]))
+        wanted += [f"{path}!{name}" for path, name in sorted(asked - here)]
         for batch in _batches(wanted):
             arguments = ["--realise", "--quiet", "--no-gc-warning", *batch]
             self.run("nix-store", arguments, "building what the image is to hold")
@@ -186,23 +195,24 @@ class Nix:
             found |= set(map(StorePath.parse, text.split()))
         return frozenset(found)
 
-    def all_paths(self) -> frozenset[str]:
-        """Return every path that this store has, as text: there may be many thousands.
+    def all_paths(self) -> str:
+        """Return every path that this store has, sorted, a line each: there may be many thousands.
 
         They are read from its database where that is on this machine and readable. Else Nix lists
         them all, then looks at each; and fails, should another have deleted one between.
         """
         if self._is_readable():
             with contextlib.suppress(OSError):
-                return frozenset(database.read_valid_paths(self.root / database.DATABASE))
+                return database.list_valid_paths(self.root / database.DATABASE)
         try:
-            return frozenset(self.run("nix", ["path-info", "--all"], "listing the store").split())
+            there = set(self.run("nix", ["path-info", "--all"], "listing the store").split())
         except NixFailed:
-            there = set()
+            found = set()
             for name in os.listdir(self.root / "nix/store"):
                 with contextlib.suppress(InputError):  # a lock, or what is not finished
-                    there.add(StorePath.parse(f"{STORE_DIR}/{name}"))
-            return frozenset(map(str, there - self.invalid_paths(there)))
+                    found.add(StorePath.parse(f"{STORE_DIR}/{name}"))
+            there = set(map(str, found - self.invalid_paths(found)))
+        return "".join(f"{path}\n" for path in sorted(there))
 
     def fetch_inputs(self, flake: str) -> None:
         """Have the source trees of *flake*'s inputs, and of theirs, in the store."""

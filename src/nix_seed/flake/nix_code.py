@@ -1,13 +1,13 @@
 """Calls the Nix code of the product (``flake/expressions``) on a flake, purely."""
 
-import importlib.resources
 import json
 import re
 import tempfile
 import time
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from nix_seed.core.errors import InputError, NixFailed, foreign
@@ -31,8 +31,8 @@ _MEND = (
 _LONGEST = 64 << 10
 # Attributes of a tree that are no text.
 _NUMBERS = ("lastModified", "revCount")
-# An evaluation calls the product's own code several times: it is hashed once.
-_OWN_TREE: dict[Path, str] = {}
+CODE: Final = Path(__file__).parent / "expressions"
+"""Where the product's Nix code is."""
 
 
 def call_nix_half(
@@ -43,26 +43,22 @@ def call_nix_half(
     *arguments* are JSON too; ``flake`` is added to them. *doing* names the work in errors. Where
     the flake has no outline, more evaluations find what to leave out.
     """
-    with importlib.resources.as_file(
-        importlib.resources.files("nix_seed.flake") / "expressions"
-    ) as code:
-        try:
-            return _evaluate(nix, _Call(code, function, url, arguments), doing)
-        except NixFailed as error:
-            detail, hint = error.detail or "", error.hint
-            # What a strict evaluation may not do, the next one may.
-            final = "restrict-eval" not in nix.settings or not FORBIDDEN.search(detail)
-            if function == "outline" and final:
-                left = _what_to_leave_out(nix, _Call(code, "twin", url, arguments), doing)
-                hint = "\nor ".join(filter(None, (hint, left))) or (_MEND if detail else None)
-            theirs = _without_our_steps(nix, code, detail) or None
-            raise NixFailed(error.message, detail=theirs, hint=hint) from error
+    try:
+        return _evaluate(nix, _Call(function, url, arguments), doing)
+    except NixFailed as error:
+        detail, hint = error.detail or "", error.hint
+        # What a strict evaluation may not do, the next one may.
+        final = "restrict-eval" not in nix.settings or not FORBIDDEN.search(detail)
+        if function == "outline" and final:
+            left = _what_to_leave_out(nix, _Call("twin", url, arguments), doing)
+            hint = "\nor ".join(filter(None, (hint, left))) or (_MEND if detail else None)
+        theirs = _without_our_steps(nix, detail) or None
+        raise NixFailed(error.message, detail=theirs, hint=hint) from error
 
 
 class _Call(NamedTuple):
-    """A *function* of the product's *code*, and what it is called with."""
+    """A *function* of the product's code, and what it is called with."""
 
-    code: Path
     function: str
     url: str
     arguments: Mapping[str, Any]
@@ -71,11 +67,11 @@ class _Call(NamedTuple):
 def _evaluate(nix: Nix, call: _Call, doing: str, *options: str) -> Any:
     text = json.dumps(call.arguments)
     if len(text) < _LONGEST:
-        return nix.evaluate(_code(nix, call, nix_string(text)), doing, *options)
+        return nix.evaluate(_code(call, nix_string(text)), doing, *options)
     with tempfile.TemporaryDirectory(prefix="nix-seed-") as directory:
         Path(directory, "arguments.json").write_text(text)
         given = f'(builtins.readFile "${{{_tree(nix, Path(directory))}}}/arguments.json")'
-        return nix.evaluate(_code(nix, call, given), doing, *options)
+        return nix.evaluate(_code(call, given), doing, *options)
 
 
 def _what_to_leave_out(nix: Nix, call: _Call, doing: str) -> str | None:
@@ -99,9 +95,9 @@ def _what_to_leave_out(nix: Nix, call: _Call, doing: str) -> str | None:
     return said if named else None
 
 
-def _without_our_steps(nix: Nix, code: Path, detail: str) -> str:
-    """Leave out of Nix's trace the steps in the product's *code*, which a user cannot mend."""
-    ours = nix.hash_path(code)
+def _without_our_steps(nix: Nix, detail: str) -> str:
+    """Leave out of Nix's trace the steps in the product's code, which a user cannot mend."""
+    ours = nix.hash_path(CODE)
 
     def unless_ours(step: re.Match[str]) -> str:
         # Of a store of its own, Nix names the place on the disk.
@@ -128,13 +124,18 @@ def flake_code(code: str, url: str) -> str:
     return f'import ({code} + "/flake.nix") {{ tree = {fetched}; dir = {nix_string(directory)}; }}'
 
 
-def _code(nix: Nix, call: _Call, arguments: str) -> str:
-    known = _OWN_TREE.get(call.code) or _OWN_TREE.setdefault(call.code, _tree(nix, call.code))
-    own = f"{known}.outPath"
+def _code(call: _Call, arguments: str) -> str:
+    own = f"{_own_tree()}.outPath"
     return (
         f"(import {own}).{call.function} (builtins.fromJSON {arguments}"
         f" // {{ flake = {flake_code(own, call.url)}; }})"
     )
+
+
+@cache
+def _own_tree() -> str:
+    # An evaluation calls the product's own code several times.
+    return _tree(Nix(), CODE)
 
 
 def _tree(nix: Nix, directory: Path) -> str:

@@ -9,7 +9,9 @@ which free and other works share, are no evidence.
 import hashlib
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -168,17 +170,10 @@ def _recognise(file: Path) -> licence.Licence:
 _EVALUATIONS = 12
 
 
-def facts_of(
-    nix: Nix, url: str, arguments: Mapping[str, Any], closure: Collection[StorePath], roots: Roots
-) -> tuple[dict[str, licence.Fact], str | None]:
-    """Return what ``meta`` says, by derivation, and why something could not be read, if so.
-
-    *arguments* are those by which the flake at *url* was evaluated, for an image of *closure*. What
-    is no value anywhere in it is looked for among the packages of all flakes that it has.
-    """
-    names = sorted({name for path in closure for name in (path.package, path.name)})
-    facts, problem = _facts(nix, url, arguments, names)
-    # Derivations of *closure* whose meta is in no fact, and such of their inputs.
+def _unread(
+    facts: Mapping[str, licence.Fact], closure: Iterable[StorePath], roots: Roots
+) -> set[StorePath]:
+    """Return what makes *closure* and is in none of *facts*, and such of its inputs."""
     unread: set[StorePath] = set()
     stack = [roots.makers[path] for path in closure if path in roots.makers]
     while stack:
@@ -186,15 +181,17 @@ def facts_of(
         if drv in roots.inputs and drv not in unread and str(drv) not in facts:
             unread.add(drv)
             stack += roots.inputs[drv].derivations
-    if unread:
-        facts |= _facts_elsewhere(nix, url, arguments["system"], unread, roots)
-    return facts, problem
+    return unread
 
 
 def _facts(
     nix: Nix, url: str, arguments: Mapping[str, Any], names: Sequence[str]
 ) -> tuple[dict[str, licence.Fact], str | None]:
-    """Ask the Nix half; where some package's own code aborts, ask for less, at last for nothing."""
+    """Return what ``meta`` says, by derivation, and why something could not be read, if so.
+
+    *arguments* are those by which the flake at *url* was evaluated. Where some package's own code
+    aborts, less is asked for, at last nothing.
+    """
     problem = None
     for wanted in (names, ()):
         try:
@@ -255,14 +252,22 @@ def assess_licences(
     """
     outline = evaluation.recipe.outline
     closure = sorted(set(paths))
-    roots = roots_of_recipe(nix, evaluation.recipe)
+    names = sorted({name for path in closure for name in (path.package, path.name)})
+    url = evaluation.flake.url
     arguments = {
         "system": outline.system,
         "kind": outline.kind,
         "attr": attr or DEFAULT_ATTR[outline.kind],
         "required": attr is not None,
     }
-    facts, problem = facts_of(nix, evaluation.flake.url, arguments, closure, roots)
+    # The graph is followed while Nix evaluates.
+    with ThreadPoolExecutor(1) as beside:
+        asked = beside.submit(copy_context().run, _facts, nix, url, arguments, names)
+        roots = roots_of_recipe(nix, evaluation.recipe)
+        facts, problem = asked.result()
+    # What is no value anywhere in the flake is looked for among the packages of all that it has.
+    if unread := _unread(facts, closure, roots):
+        facts |= _facts_elsewhere(nix, url, outline.system, unread, roots)
     trees = {}
     for name, text in outline.inputs.items():
         tree = StorePath.containing(text)

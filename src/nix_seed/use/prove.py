@@ -5,7 +5,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -29,7 +28,7 @@ from nix_seed.flake.experiment import (
 )
 from nix_seed.flake.needed import read_lock
 from nix_seed.flake.nix import Nix
-from nix_seed.flake.nix_code import flake_code, nix_string
+from nix_seed.flake.nix_code import CODE, flake_code, nix_string
 from nix_seed.flake.own_source import OwnSource
 from nix_seed.flake.rules.existence import find_built_from, find_moved
 from nix_seed.flake.rules.nix_version import find_misread, find_too_old
@@ -201,7 +200,7 @@ def prove(
         if spec is not None:
             offer_withheld(nix, spec, obtained, work.exchange)
         tell(Stage("prove", "planning every output with no network"))
-        shutil.copytree(str(files("nix_seed.flake") / "expressions"), work.exchange / "code")
+        shutil.copytree(CODE, work.exchange / "code")
         for name, reference in _lay_twins(tree, work.exchange):
             (work.exchange / name).write_text(_expression(reference, flake))
         expression = _expression(_reference(tree), flake)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
 from nix_seed.core.events import Stage, tell
-from nix_seed.flake.evaluate import evaluate_flake, read_written
+from nix_seed.flake.evaluate import Evaluation, evaluate_flake, read_written
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.registry.layout import Image
@@ -28,26 +28,40 @@ def start_nix(engine: Mounted, image: Image) -> None:
 
 
 def keep_recorded(
-    store: ImageStore, engine: Mounted, nix: Nix, flake: str, attr: str | None = None
+    store: ImageStore,
+    engine: Mounted,
+    nix: Nix,
+    command: Command,
+    evaluation: Evaluation | None = None,
 ) -> str:
-    """Put beside an image what a command read, and what evaluating *flake* writes; return the tag.
+    """Put beside an image what *command* read, and what evaluating its flake writes.
 
-    The command itself evaluates less than what tells whether a seed fits.
+    Return the tag. *evaluation* is the flake's, where *nix* was asked before. The command itself
+    evaluates less than what tells whether a seed fits.
     """
     files: dict[str, bytes] = {}
     if nix.is_at_hand():
-        system = engine.seed.seed.spec.system
+        system, attr = engine.seed.seed.spec.system, command.attr
         # Whatever is wrong with the flake, the list is as good without.
         with contextlib.suppress(NixSeedError):
-            files = read_written(nix, evaluate_flake(nix, flake, attr=attr, system=system))
+            known = evaluation or evaluate_flake(nix, str(command.source), attr=attr, system=system)
+            files = read_written(nix, known)
     return keep_hint(store, engine.seed, tuple(engine.frames.touched), files)
 
 
-def record_reads(stores: Stores, reference: Reference, command: Command, *, cache: Path) -> str:
+def record_reads(
+    stores: Stores,
+    reference: Reference,
+    command: Command,
+    *,
+    cache: Path,
+    evaluation: Evaluation | None = None,
+) -> str:
     """Run *command* inside the mounted seed; return the tag of the list of what it read.
 
-    What it builds is thrown away, and its source stays as it is. Raises ``NotMountable`` where this
-    machine mounts no images, ``CouldNotCheck`` where the command fails.
+    What it builds is thrown away, and its source stays as it is. *evaluation* is that of its flake,
+    where the seed was just made of it. Raises ``NotMountable`` where this machine mounts no images,
+    ``CouldNotCheck`` where the command fails.
     """
     words = f"`{' '.join(command.argv)}`"
     tell(Stage("record", f"listing what {words} reads of {reference}"))
@@ -67,4 +81,4 @@ def record_reads(stores: Stores, reference: Reference, command: Command, *, cach
                 f"{words} failed inside {reference}, with exit code {done.exit_code}",
                 hint="name a command that builds in the seed, with no network",
             )
-        return keep_recorded(store, engine, Nix(), str(command.source), command.attr)
+        return keep_recorded(store, engine, Nix(), command, evaluation)

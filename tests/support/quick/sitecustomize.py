@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from typing import Any
 
-_sleep = time.sleep
+_sleep, _wait = time.sleep, threading.Event.wait
 # Where a request is sent once more; tests/house/test_spared.py sees that it does sleep.
 PATIENT = ("nix_seed.registry.errors",)
+# Where a network that failed is let rest, for seconds.
+RESTING = ("nix_seed.use.mount.frames",)
 
 
 def _at_once(handle: Any) -> None:
@@ -32,4 +35,12 @@ def _nap(seconds: Any, /) -> None:
     _sleep(seconds / 50 if patient else seconds)
 
 
+def _rest(event: threading.Event, timeout: float | None = None) -> bool:
+    """Stand for ``Event.wait``: short where a network rests, itself anywhere else."""
+    rests = timeout is not None and timeout > 1
+    rests = rests and sys._getframe(1).f_globals.get("__name__") in RESTING
+    return _wait(event, timeout / 50 if rests and timeout else timeout)
+
+
 time.sleep = _nap
+threading.Event.wait = _rest  # type: ignore[method-assign, assignment]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.setup.ci_job import CiJob
@@ -21,6 +21,9 @@ from nix_seed.release.attester import SourceTree
 from nix_seed.setup.ci_host import CiHost
 from nix_seed.setup.ci_seed import Publication, SeedJob, SeedResult
 from nix_seed.setup.rules.ci_inputs import parse_switch, parse_tags, split_index_tags
+
+if TYPE_CHECKING:
+    from nix_seed.flake.evaluate import Evaluation
 
 with lazily():
     from nix_seed.release import load
@@ -53,11 +56,11 @@ def seed(options: dict[str, Any]) -> None:
             publication,
             want_proof=parse_switch(options["prove"] or "true", "prove"),
         )
-        result = seeds.find()
-        if not isinstance(result, SeedResult):
-            result = ci_make.make_seed(seeds, result)
+        found = seeds.find()
+        result = found if isinstance(found, SeedResult) else ci_make.make_seed(seeds, found)
         _copy_attestations(job, result)
-        _record(job, result)
+        if not isinstance(found, SeedResult):
+            _record(job, result, found.evaluation)
         kept = keep_outputs(job, publication, result)
     job.host.set_outputs(
         {
@@ -73,13 +76,15 @@ def seed(options: dict[str, Any]) -> None:
     job.host.add_summary(seed_summary(result, commit, _command(job), kept))
 
 
-def _record(job: CiJob, result: SeedResult) -> None:
+def _record(job: CiJob, result: SeedResult, evaluation: Evaluation) -> None:
     """Have a build list what it reads of a new seed, if the job asks for that.
+
+    The seed is that of the flake's *evaluation*.
 
     Seeds are as good without: whatever goes wrong is a notice.
     """
     argv = shlex.split(job.options["record"])
-    if not argv or not (result.built and result.published):
+    if not argv or not result.published:
         return
 
     try:
@@ -88,6 +93,7 @@ def _record(job: CiJob, result: SeedResult) -> None:
             Reference.parse(result.reference),
             run.Command(argv, job.flake.directory, attr=job.flake.attr),
             cache=cache_directory(),
+            evaluation=evaluation,
         )
         job.host.say(f"list       {tag}")
     except NixSeedError as error:

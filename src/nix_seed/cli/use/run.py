@@ -130,7 +130,7 @@ def run_command(argv: tuple[str, ...], options: dict[str, Any]) -> None:
             )
 
     with progress(quiet=True):
-        result = _run_in_seed(options, nix, run_in)
+        result = _run_in_seed(options, nix, asked, run_in)
     pushed = None
     try:
         if result.exit_code == 0:
@@ -147,6 +147,7 @@ def run_command(argv: tuple[str, ...], options: dict[str, Any]) -> None:
 def _run_in_seed(
     options: dict[str, Any],
     nix: nixes.Nix,
+    asked: run.Command,
     run_in: Callable[[layout.Image, base.Engine], run.RunResult],
 ) -> run.RunResult:
     """Run in a seed that is mounted from its registry or, where that cannot be, unpacked first."""
@@ -174,8 +175,7 @@ def _run_in_seed(
             record.start_nix(engine, image)
         result = run_in(image, engine)
         if options["record"] and result.exit_code == 0:
-            store, flake = stores.open(reference), str(options["src"])
-            tag = record.keep_recorded(store, engine, nix, flake, options["attr"])
+            tag = record.keep_recorded(stores.open(reference), engine, nix, asked)
             say(f"what the command read is listed beside the image: {tag}", err=True)
         if options["complete"]:
             engine.complete()

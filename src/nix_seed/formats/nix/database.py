@@ -88,6 +88,16 @@ def read_invalid_paths(path: Path, asked: Iterable[str]) -> list[str]:
     return _ask(path, _INVALID, json.dumps([*asked]))
 
 
+def list_valid_paths(path: Path) -> str:
+    """Return every valid path, sorted, a line each: there may be a hundred thousand."""
+    return _ask(path, _LISTED)[0] or ""
+
+
+def read_made(path: Path, asked: Iterable[str]) -> list[tuple[str, str]]:
+    """Return derivations of *asked*, each with the name of an output of its that is valid."""
+    return _ask_rows(path, _MADE, json.dumps([*asked]))
+
+
 def read_requisites(path: Path, wanted: Iterable[str]) -> set[str]:
     """Return those of *wanted* that are valid, and all they refer to; ``OSError`` as above."""
     return set(_ask(path, _REQUISITES, json.dumps([*wanted])))
@@ -154,6 +164,13 @@ JOIN Refs ON referrer = referring.id JOIN ValidPaths AS referred ON reference = 
 WHERE referring.path IN (SELECT value FROM json_each(?))"""
 _INVALID: Final = """
 SELECT value FROM json_each(?) WHERE value NOT IN (SELECT path FROM ValidPaths)"""
+_LISTED: Final = """
+SELECT group_concat(path || char(10), '') FROM (SELECT path FROM ValidPaths ORDER BY path)"""
+_MADE: Final = """
+SELECT drv.path, made.id FROM ValidPaths AS drv
+JOIN DerivationOutputs AS made ON made.drv = drv.id
+JOIN ValidPaths AS output ON output.path = made.path
+WHERE drv.path IN (SELECT value FROM json_each(?))"""
 _REQUISITES: Final = """
 WITH RECURSIVE reached(id) AS (
     SELECT id FROM ValidPaths WHERE path IN (SELECT value FROM json_each(?))

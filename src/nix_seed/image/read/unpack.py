@@ -8,13 +8,11 @@ place. A killed run leaves a ``.partial`` directory, which the next run removes.
 
 import contextlib
 import grp
-import multiprocessing
 import os
 import pwd
 import stat
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from pathlib import Path
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
@@ -370,6 +368,10 @@ def _unpack_layers(image: Image, partial: Path, limits: Limits) -> list[Unpacked
         return [job.layer(position) for position in range(count)]
     # The largest first: a big layer begun last would leave the other cores idle at the end.
     order = sorted(range(count), key=lambda at: -image.layers[at][0].size)
+    # Only here: who finds the image unpacked should not wait for them.
+    import multiprocessing
+    from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(workers, context, _begin, (job,)) as pool:
         tasks = {at: pool.submit(_layer, at) for at in order}

@@ -47,13 +47,15 @@ cd "$1" || exit 125
 choices=$2
 shift 2
 lay() {
+  lower=$1/lower
+  if test -e "$1/above"; then lower=$1/above:$lower; fi
   for more in $choices; do
-    mount -t overlay -o "lowerdir=$1/lower,upperdir=$1/rw/upper,workdir=$1/rw/work$more" \
+    mount -t overlay -o "lowerdir=$lower,upperdir=$1/rw/upper,workdir=$1/rw/work$more" \
       overlay "$1/merged" 2>>overlay.log && return
   done
   # The scratch directory may lie on an overlay itself, which takes no other above it; memory does.
   mount -t tmpfs tmpfs "$1/rw" && mkdir "$1/rw/upper" "$1/rw/work" && chmod 755 "$1/rw/upper" &&
-  mount -t overlay -o "lowerdir=$1/lower,upperdir=$1/rw/upper,workdir=$1/rw/work" \
+  mount -t overlay -o "lowerdir=$lower,upperdir=$1/rw/upper,workdir=$1/rw/work" \
     overlay "$1/merged" && return
   cat overlay.log >&2
   exit 125
@@ -107,13 +109,14 @@ class Bwrap:
 def laid_out(scratch: Path, root: Path, image: Image, job: Job) -> list[str]:
     """Prepare *scratch*; return the command that, with mounts of its own, runs *job* above *root*.
 
-    Where ``store/lower`` is in *scratch*, it is what lies below the store.
+    Where ``store/lower`` is in *scratch*, it is what lies below the store, and *root*'s own above.
     """
     _view(scratch / "root", root)
     if job.source is not None:
         _view(scratch / "source", job.source)
     if (scratch / "store/lower").is_dir():
         _make_view(scratch / "store", (root / "nix/store").stat().st_mode & 0o1777)
+        (scratch / "store/above").symlink_to(root / "nix/store")
     return ["/bin/sh", "-c", _MOUNT, "nix-seed", str(scratch), _options(), *_bwrap(image, job)]
 
 

@@ -17,6 +17,7 @@ from nix_seed.core.errors import CouldNotCheck, InputError
 from nix_seed.core.files import explained, open_lock
 from nix_seed.core.parallel import in_parallel
 from nix_seed.core.values import dataclass
+from nix_seed.formats.nix.database import DATABASE, build_database
 from nix_seed.formats.oci.manifest import Descriptor
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.read.check import unpack_last
@@ -32,10 +33,12 @@ from nix_seed.use.mount.frames import FrameStore
 from nix_seed.use.mount.fuse import FuseServer
 from nix_seed.use.mount.seed import MountableSeed, open_mountable
 from nix_seed.use.rules.tree import StoreTree
+from nix_seed.use.store import add_new_files
 
 _LAST = 2.0  # seconds
 _PATIENCE = 60.0  # seconds
-_ROOT, _FRAMES, _LAYOUT, _LOCK = "root", "frames", "layout", "lock"
+_ROOT, _WRITTEN = "root", "root-written"
+_FRAMES, _LAYOUT, _LOCK = "frames", "layout", "lock"
 
 
 class Undelivered(linux.NotMountable):
@@ -46,7 +49,8 @@ class Undelivered(linux.NotMountable):
 class Mounted:
     """Bubblewrap above a mount of *seed*; what was fetched is kept in *directory*.
 
-    *frames* knows what the command read, and *fills* itself with all else unless told not to.
+    *frames* knows what the command read. Unless it is told that nothing but the image counts, it
+    *fills* itself with all else, and the store has what evaluating writes, where that was recorded.
     Writable layers lie in *cache*``/runs``.
     """
 
@@ -63,18 +67,31 @@ class Mounted:
         return why_not_mounted()
 
     def prepare(self, image: Image) -> str:
-        """See ``Engine``: the path of a root that holds all but the store."""
-        root = self.directory / _ROOT
+        """See ``Engine``: the path of a root that holds all but the store's mount."""
+        written = self.directory / _WRITTEN
+        root = written if self.fills and (self.seed.written or written.is_dir()) else None
+        root = root or self.directory / _ROOT
         if not root.is_dir():
-            partial = self.directory / f".{_ROOT}.{os.getpid()}"
+            partial = self.directory / f".{root.name}.{os.getpid()}"
             with explained(f"writing to {self.directory}"):
                 partial.mkdir()
                 layer = image.manifest.layers[-1]
                 unpack_last(LayoutStore(image.layout), layer, partial)
                 (partial / "nix/store").mkdir(parents=True, exist_ok=True)
+                if root == written:
+                    self._add_written(partial)
                 with contextlib.suppress(FileExistsError, OSError):
                     partial.rename(root)
         return str(root)
+
+    def _add_written(self, root: Path) -> None:
+        """Give the new *root* what evaluating writes, so that Nix finds it there."""
+        spec = self.seed.seed.spec
+        if not spec.withheld:  # of these, the database is told by the command's own script
+            (root / DATABASE).unlink(missing_ok=True)
+            files = add_new_files(root, self.seed.written, spec.paths)
+            infos = (spec.registrable(path) for path in sorted(spec.paths))
+            (root / DATABASE).write_bytes(build_database(infos, files))
 
     def run(self, prepared: str, image: Image, job: Job) -> int:
         """See ``Engine``. Raises ``Undelivered`` where something read could not be fetched."""
@@ -168,7 +185,8 @@ def mounted_engine(
         in_parallel(take, (manifest.config, *manifest.layers[-1:]), 2)
         return layout
 
-    seed = open_mountable(name, root, source, take_documents, written=False)
+    lacks = fills and not (directory / _WRITTEN).is_dir()
+    seed = open_mountable(name, root, source, take_documents, written=lacks)
     described = layout.put_manifest(root.body, root.descriptor.media_type, "seed")
     reference = LayoutReference(str(directory / _LAYOUT), digest=described.digest)
     frames = FrameStore(directory / _FRAMES, seed.layers, source)

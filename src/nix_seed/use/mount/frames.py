@@ -244,6 +244,18 @@ class FrameStore:
             if wanted not in self._places:
                 self._keep(wanted, self._decode(wanted, data))
 
+    def _decode_held(self, wanted: Wanted) -> None:
+        """Decode a frame that is on disk already, unless somebody reads it just now."""
+        lock = self._decoding[hash(wanted) % len(self._decoding)]
+        if wanted in self._places or not self._frames.has(wanted) or not lock.acquire(False):
+            return
+        try:
+            data = self._frames.read(wanted)
+            if data is not None and not self._stopped.is_set():
+                self._decode_early(wanted, data)
+        finally:
+            lock.release()
+
     def _keep(self, wanted: Wanted, data: bytes) -> None:
         """Write a decoded frame where it takes no memory of ours; a full disk keeps none."""
         # Writers of one file wait for one another in the kernel, which takes a core meanwhile.
@@ -304,8 +316,14 @@ class FrameStore:
         return span
 
     def _fill(self, span: tuple[int, range], *, decode: bool) -> bool | None:
-        """Fetch what *span* lacks; None where that is nothing, or the network's fault."""
+        """Fetch what *span* lacks; None where that is nothing, or the network's fault.
+
+        With *decode*, what an earlier mount fetched of it is decoded as well.
+        """
         position, numbers = span
+        if decode:
+            for each in numbers:
+                self._decode_held((position, each))
         with self._changed:
             lacking = [
                 each
