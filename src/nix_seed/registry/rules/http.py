@@ -18,7 +18,7 @@ and what people are told when none is left. ``docs/registries.md`` shows the sam
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -387,3 +387,13 @@ def document_type(header: str | None, body: bytes = b"", label: str = "") -> str
         return inner
     is_index = isinstance(value, dict) and "manifests" in value
     return kind or (MediaType.INDEX if is_index else MediaType.MANIFEST)
+
+
+def follows(page: Sequence[str], last: str) -> bool:
+    """Whether *page* is sorted, by capitals or without, and comes after *last*: where it ends, and
+    what is missing, can then be told from a part of the list.
+    """
+    return any(
+        list(page) == sorted(page, key=key) and all(key(tag) > key(last) for tag in page[:1])
+        for key in (str, str.lower)
+    )
