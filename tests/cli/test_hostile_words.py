@@ -48,6 +48,7 @@ def test_whatever_it_is(text: str) -> None:
     ("text", "shown"),
     [
         ("fetching https://me:hunter2@h.io/x?a=b failed", "fetching https://…@h.io/x?a=b failed"),
+        ("/work/https:/me:hunter2@h.io/x", "/work/https:/…@h.io/x"),
         ("git+https://ghp_hunter2@h.io/x", "git+https://…@h.io/x"),
         ("https://h.io/x?token=hunter2&ref=main", "https://h.io/x?token=…&ref=main"),
         ("https://h.io/x?X-Amz-Signature=hunter2'", "https://h.io/x?X-Amz-Signature=…'"),
@@ -75,6 +76,9 @@ LONG = "n" * 5000
         (["unmount", "--root", LONG], 2, "File name too long"),
         (["inspect", f"oci:/{LONG}"], 2, "File name too long"),
         (["inspect", f"h.io/{LONG}"], 2, "255"),
+        (["key", "generate", ""], 2, "it is empty"),
+        (["hydrate", "oci:seed", "--root", ""], 2, "it is empty"),
+        (["inspect", "h.io/o/r:v1", "--ca-file="], 2, "it is empty"),
     ],
 )
 @pytest.mark.parametrize("json", [False, True])

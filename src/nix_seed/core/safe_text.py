@@ -15,8 +15,9 @@ from urllib.parse import SplitResult, urlsplit
 _COMMAND = re.compile(r"^(\s*)::", re.MULTILINE)
 # What Python, a terminal or the runner might take for a line's end, but for the one that is.
 _BREAKS = re.compile(r"\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
-# Who logs in by an address, unless it is a program's usual name there, or an example of ours.
-_LOGIN = re.compile(r"(?<=://)(?!git@|user:password@)[^/\s@'\"]+@")
+# Who logs in by an address, which as a path has one slash less; but no usual name of a program,
+# and no example of ours.
+_LOGIN = re.compile(r"(?<=:/)(/?)(?!git@|user:password@)[^/\s@'\"]+@")
 _SECRET = re.compile(
     r"([?&](?:[\w.-]*(?:token|password|secret|signature)|sig|key)=)[^&\s'\"]+", re.IGNORECASE
 )
@@ -41,7 +42,7 @@ def safe_text(text: str) -> str:
 
 def without_secrets(text: str) -> str:
     """Return *text* without users, passwords and tokens in its addresses."""
-    return _SECRET.sub(r"\1…", _LOGIN.sub("…@", text)) if "://" in text else text
+    return _SECRET.sub(r"\1…", _LOGIN.sub(r"\1…@", text)) if ":/" in text else text
 
 
 def shortened(text: str) -> str:

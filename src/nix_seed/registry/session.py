@@ -180,6 +180,8 @@ class Session:
             raise self._failure(request, answer, rule)
         body = b"" if request.method == "HEAD" else answer.read(limit)
         answer.close()
+        if body == b"" and request.method == "GET" and rule.meaning is http.Meaning.YES:
+            raise Unreachable(f"{request.doing}: the answer is empty", hint="try again later")
         if rule.meaning is http.Meaning.NO and request.question in _ABSENT:
             doubt = self._doubt(request, answer, body or b"")
             if doubt is not None:
