@@ -74,6 +74,7 @@ LONG = "n" * 5000
         (["inspect", "me:hunter2@h.io/o/r:v1"], 2, "holds no user and no password"),
         (["inspect", "h.io/o/r:v1", "--ca-file", "https://me:hunter2@h.io/x"], 2, "does not exist"),
         (["unmount", "--root", LONG], 2, "File name too long"),
+        (["unmount", "--root", "loop"], 2, "Too many levels of symbolic links"),
         (["inspect", f"oci:/{LONG}"], 2, "File name too long"),
         (["inspect", f"h.io/{LONG}"], 2, "255"),
         (["key", "generate", ""], 2, "it is empty"),
@@ -85,7 +86,8 @@ LONG = "n" * 5000
 def test_an_error_shows_no_password_and_no_endless_word(
     arguments: list[str], code: int, words: str, tmp_path: Path, *, json: bool
 ) -> None:
-    done = nix_seed(*arguments, *["--json"] * json, cache=tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    done = nix_seed(*arguments, *["--json"] * json, cache=tmp_path, cwd=tmp_path)
     assert done.code == code, done.err
     assert words in done.err
     assert "hunter2" not in done.err + done.out

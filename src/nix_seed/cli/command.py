@@ -8,6 +8,7 @@ threads may not fork workers.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -30,9 +31,14 @@ class NamedPath(click.Path):
         super().__init__(path_type=path_type, **more)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path; raise for none."""
+        """Return the path; raise for none, and for one that can be no place."""
         if value == "":
             self.fail("it is empty: is a variable not set?", param, ctx)
+        try:
+            os.stat(value)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+                self.fail(f"{error.strerror}: {value}", param, ctx)
         return super().convert(value, param, ctx)
 
 
