@@ -16,7 +16,7 @@ import pytest
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.core.events import Waiting, listening
-from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType
+from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType
 from nix_seed.registry.client import Repository
 from nix_seed.registry.credentials import Credential, Keyring
 from nix_seed.registry.errors import Patience, Unreachable, asked_to_wait
@@ -121,6 +121,32 @@ def test_what_is_held_is_not_fetched_again(
     wrong = Held(1_000_000, hashlib.sha256(b"\0" * 1_000_000))
     with pytest.raises(CheckedFalse, match="other bytes than its digest names"):
         list(repository.open_blob(stored, wrong))
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+def test_an_upload_that_leads_nowhere_is_begun_anew(
+    repository: Repository, proxy: Proxy, method: str, slept: list[float]
+) -> None:
+    def nowhere(headers: dict[str, str]) -> None:
+        headers.pop("Location")
+
+    proxy.faults += [Fault(method, "/uploads/", edit=nowhere)]
+    stored = repository.push_stream(lambda: [DATA], MediaType.LAYER)
+    assert b"".join(repository.open_blob(stored)) == DATA
+    assert len(slept) == 1
+
+
+def test_an_empty_answer_is_asked_for_again(
+    repository: Repository, proxy: Proxy, slept: list[float]
+) -> None:
+    """As where a connection gives one answer twice."""
+    body = Index(()).dump()
+    repository.put_manifest(body, MediaType.INDEX, "v1")
+    proxy.faults += [Fault("GET", "/manifests/", status=200)]
+    found = repository.get_manifest("v1")
+    assert found is not None
+    assert found.body == body
+    assert len(slept) == 1
 
 
 @pytest.mark.parametrize("position", [0, 1_000_000, len(DATA) - 1])

@@ -391,7 +391,8 @@ class _Upload:
         location = reply.headers.get("Location")
         if not location:
             said = "the registry opened an upload, but did not say where"
-            raise CouldNotCheck(f"{self.doing}: {said}")
+            # Begun anew, for what was lost on the way may not be lost again.
+            raise Unreachable(f"{self.doing}: {said}", hint="this is the registry's trouble")
         here, source = http.parse_url(reply.url), f"{self.doing}: the upload's address"
         return str(http.join_url(here, location, source))
 
