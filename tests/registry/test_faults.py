@@ -136,6 +136,20 @@ def test_an_upload_that_leads_nowhere_is_begun_anew(
     assert len(slept) == 1
 
 
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_blob_whose_answer_alone_was_lost_is_not_sent_again(
+    repository: Repository, proxy: Proxy, *, streamed: bool
+) -> None:
+    proxy.faults += [Fault("PUT", "/uploads/", cut=0)]
+    if streamed:
+        stored = repository.push_stream(lambda: [DATA], MediaType.LAYER)
+    else:
+        stored = Descriptor.of(MediaType.LAYER, DATA)
+        repository.push_blob(stored, lambda: [DATA])
+    assert sum(seen.received for seen in proxy.seen) == len(DATA)
+    assert b"".join(repository.open_blob(stored)) == DATA
+
+
 def test_an_empty_answer_is_asked_for_again(
     repository: Repository, proxy: Proxy, slept: list[float]
 ) -> None:

@@ -360,7 +360,13 @@ class _Upload:
         """
         joint = "&" if "?" in location else "?"
         url = f"{location}{joint}digest={quote(str(digest))}"
-        reply = self.send("PUT", url, http.RegistryQuestion.TAKE_BLOB, meter)
+        try:
+            reply = self.send("PUT", url, http.RegistryQuestion.TAKE_BLOB, meter)
+        except Unreachable:
+            # Where the answer alone was lost, the blob is there and is not sent again.
+            if self.holds(digest):
+                return True
+            raise
         if reply.error is not None:
             if meter is None:
                 raise reply.error
