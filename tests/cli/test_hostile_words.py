@@ -78,6 +78,9 @@ LONG = "n" * 5000
         (["inspect", f"oci:/{LONG}"], 2, "File name too long"),
         (["inspect", f"h.io/{LONG}"], 2, "255"),
         (["key", "generate", ""], 2, "it is empty"),
+        (["log", "check", ".", "--key", "/dev/zero"], 2, "larger than any document"),
+        (["log", "check", ".", "--key", "latin"], 2, "latin is not UTF-8"),
+        (["policy", "init", "new.toml", "--repository", "\udcff"], 2, "is not UTF-8: b'\\xff'"),
         (["hydrate", "oci:seed", "--root", ""], 2, "it is empty"),
         (["inspect", "h.io/o/r:v1", "--ca-file="], 2, "it is empty"),
     ],
@@ -87,6 +90,7 @@ def test_an_error_shows_no_password_and_no_endless_word(
     arguments: list[str], code: int, words: str, tmp_path: Path, *, json: bool
 ) -> None:
     (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "latin").write_bytes(b"caf\xe9")
     done = nix_seed(*arguments, *["--json"] * json, cache=tmp_path, cwd=tmp_path)
     assert done.code == code, done.err
     assert words in done.err

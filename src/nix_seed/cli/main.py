@@ -14,7 +14,7 @@ import click
 
 from nix_seed.cli.command import option
 from nix_seed.cli.say import Manner, error_json, error_lines, say
-from nix_seed.core.errors import NixSeedError, misnamed, unwritten
+from nix_seed.core.errors import InputError, NixSeedError, misnamed, unwritten
 from nix_seed.core.safe_text import safe_text, shortened
 
 # Sections of the help -> name -> (module below cli, one line of help), the common ones first.
@@ -214,6 +214,10 @@ def _fail(asked: Manner, error: Exception) -> NoReturn:
             error = told
         elif error.filename is not None:
             error = misnamed(error)
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        # Python's spelling of bytes that are no text, which come by arguments and names of files.
+        found = os.fsencode(error.object[error.start : error.end])
+        error = InputError(f"what was given is not UTF-8: {found!r}", hint="name it otherwise")
     if isinstance(error, NixSeedError):
         shown = "\n".join(error_lines(error))
         _quit(asked, error.exit_code, shown, (error.message, error.hint, error.detail))

@@ -12,7 +12,7 @@ from nix_seed.cli.command import DIRECTORY, argument, option, seed_group
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.options import json_option, state_directory
 from nix_seed.cli.say import answer, manner, say
-from nix_seed.core.files import explained
+from nix_seed.core.files import read_given_text
 from nix_seed.core.words import plural
 
 with lazily():
@@ -122,8 +122,7 @@ def _check(place: str, key: str | None, no_remember: bool) -> None:
 
 def _reader(place: str, key: str | None) -> logs.TileReader:
     if key is not None and "+" not in key:
-        with explained(f"reading the key {key}"):
-            key = Path(key).read_text("utf-8").strip()
+        key = read_given_text(Path(key)).strip()
     return readers.open_reader(place, note.NoteKey.parse(key) if key is not None else None)
 
 
