@@ -47,6 +47,7 @@ FILE = NamedPath(dir_okay=False)
 EXISTING_FILE = NamedPath(exists=True, dir_okay=False)
 DIRECTORY = NamedPath(file_okay=False)
 EXISTING_DIRECTORY = NamedPath(exists=True, file_okay=False)
+PORT = click.IntRange(0, 65535)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 # Options of many commands, which a command's help shows after its own, in this order.

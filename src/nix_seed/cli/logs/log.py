@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nix_seed.cli.command import DIRECTORY, argument, option, seed_group
+from nix_seed.cli.command import DIRECTORY, PORT, argument, option, seed_group
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.options import json_option, state_directory
 from nix_seed.cli.say import answer, manner, say
@@ -36,7 +36,7 @@ key_option = option("--key VKEY", "The log's verifier key [PLACE/log.vkey]; or a
 @argument("directory", type=DIRECTORY)
 @option("--origin NAME", "A new log's name, such as example.com/log.")
 @option("--host", "Address to listen on.", default="127.0.0.1")
-@option("--port", "Port; 0 takes any that is free.", default=7080)
+@option("--port PORT", "Port; 0 takes any that is free.", type=PORT, default=7080)
 @option("-q, --quiet", "Do not report requests.")
 def _serve(directory: Path, origin: str | None, host: str, port: int, quiet: bool) -> None:
     """Serve the log in DIRECTORY, making it if there is none.
