@@ -136,6 +136,20 @@ def test_an_upload_that_leads_nowhere_is_begun_anew(
     assert len(slept) == 1
 
 
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 201), ("POST", 200)])
+def test_an_answer_to_something_else_is_asked_for_by_another_connection(
+    repository: Repository, proxy: Proxy, method: str, status: int, slept: list[float]
+) -> None:
+    """As where a server answers one request twice: all that follows on that connection is late."""
+    stored = repository.push_stream(lambda: [b"{}"], MediaType.LAYER)
+    proxy.faults += [Fault(method, "/blobs/", status=status)]
+    before = len({seen.peer for seen in proxy.seen})
+    assert repository.has_blob(stored.digest)
+    assert repository.push_stream(lambda: [DATA], MediaType.LAYER).size == len(DATA)
+    assert len(slept) == 1
+    assert len({seen.peer for seen in proxy.seen}) == before + 1
+
+
 @pytest.mark.parametrize("streamed", [True, False])
 def test_a_blob_whose_answer_alone_was_lost_is_not_sent_again(
     repository: Repository, proxy: Proxy, *, streamed: bool

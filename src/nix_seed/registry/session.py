@@ -212,7 +212,14 @@ class Session:
         home = http.parse_url(self.base()).origin
         elsewhere = http.parse_url(answer.url).origin != home
         head = request.method == "HEAD"
-        return http.judge(request.question, answer.status, elsewhere=elsewhere, head=head)
+        rule = http.judge(request.question, answer.status, elsewhere=elsewhere, head=head)
+        if rule.meaning is http.Meaning.LATER and answer.status < 300:
+            # A login's page stays one.
+            if http.is_page(answer.headers):
+                return http.Rule(request.question, rule.statuses, http.Meaning.REFUSED)
+            # What answers another request may be followed by more of it.
+            answer.discard()
+        return rule
 
     def _failure(self, request: RegistryRequest, answer: Answer, rule: http.Rule) -> NixSeedError:
         host, home = http.parse_url(answer.url).netloc, http.parse_url(self.base()).netloc

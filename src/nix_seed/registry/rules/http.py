@@ -321,6 +321,7 @@ _ANY: Final = (
     ("401 403", Meaning.DENIED, "log in, or ask for the permission that is named"),
     ("407", Meaning.DENIED, "the proxy wants credentials: put them in HTTPS_PROXY"),
     (" ".join(map(str, sorted(LATER))), Meaning.LATER, "try again later"),
+    ("200 201 202 203 204 206", Meaning.LATER, "it answers something else; try again later"),
 )
 
 
