@@ -44,6 +44,60 @@ def test_whatever_it_is(text: str) -> None:
     assert safe_text(safe_text(text)) == safe_text(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("fetching https://me:hunter2@h.io/x?a=b failed", "fetching https://…@h.io/x?a=b failed"),
+        ("/work/https:/me:hunter2@h.io/x", "/work/https:/…@h.io/x"),
+        ("git+https://ghp_hunter2@h.io/x", "git+https://…@h.io/x"),
+        ("https://h.io/x?token=hunter2&ref=main", "https://h.io/x?token=…&ref=main"),
+        ("https://h.io/x?X-Amz-Signature=hunter2'", "https://h.io/x?X-Amz-Signature=…'"),
+        ("git+ssh://git@h.io/x?ref=main&rev=12", "git+ssh://git@h.io/x?ref=main&rev=12"),
+        (
+            "HTTPS_PROXY=http://user:password@host:port",
+            "HTTPS_PROXY=http://user:password@host:port",
+        ),
+        ("h.io/o/r:v1@sha256:00", "h.io/o/r:v1@sha256:00"),
+    ],
+)
+def test_who_logs_in_by_an_address_is_not_shown(text: str, shown: str) -> None:
+    assert safe_line(text) == shown
+
+
+LONG = "n" * 5000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["inspect", "https://me:hunter2@h.io/x"], 2, "a reference has no scheme"),
+        (["inspect", "me:hunter2@h.io/o/r:v1"], 2, "holds no user and no password"),
+        (["inspect", "h.io/o/r:v1", "--ca-file", "https://me:hunter2@h.io/x"], 2, "does not exist"),
+        (["unmount", "--root", LONG], 2, "File name too long"),
+        (["unmount", "--root", "loop"], 2, "Too many levels of symbolic links"),
+        (["inspect", f"oci:/{LONG}"], 2, "File name too long"),
+        (["inspect", f"h.io/{LONG}"], 2, "255"),
+        (["key", "generate", ""], 2, "it is empty"),
+        (["log", "check", ".", "--key", "/dev/zero"], 2, "larger than any document"),
+        (["log", "check", ".", "--key", "latin"], 2, "latin is not UTF-8"),
+        (["policy", "init", "new.toml", "--repository", "\udcff"], 2, "is not UTF-8: b'\\xff'"),
+        (["hydrate", "oci:seed", "--root", ""], 2, "it is empty"),
+        (["inspect", "h.io/o/r:v1", "--ca-file="], 2, "it is empty"),
+    ],
+)
+@pytest.mark.parametrize("json", [False, True])
+def test_an_error_shows_no_password_and_no_endless_word(
+    arguments: list[str], code: int, words: str, tmp_path: Path, *, json: bool
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "latin").write_bytes(b"caf\xe9")
+    done = nix_seed(*arguments, *["--json"] * json, cache=tmp_path, cwd=tmp_path)
+    assert done.code == code, done.err
+    assert words in done.err
+    assert "hunter2" not in done.err + done.out
+    assert len(done.err) < 2000
+
+
 def test_plain_words_are_kept() -> None:
     text = "Straße — 5 µs\n\tx::y  (a: b) # [c]"
     assert safe_text(text) == text

@@ -89,6 +89,16 @@ def test_a_terminal_says_that_a_server_is_asked_again() -> None:
     assert subprocess.run(python(AGAIN), capture_output=True, check=True).stderr == b""
 
 
+def test_on_a_narrow_terminal_all_of_why_is_shown() -> None:
+    why = "fetching registry.example/owner/seed:v1: the registry answered 503: BUSY come back later"
+    shown = in_terminal(
+        python(AGAIN.replace("https://HOST/v2/: no connection could be made", why)), 40
+    )
+    assert max(map(len, shown.lines)) < 40
+    told = shown.lines[shown.lines.index("  trying again in 2.0 s: fetching") :][:8]
+    assert " ".join("".join(told).split()).endswith(why), told
+
+
 def test_nothing_stays_of_it() -> None:
     """After the last drawing everything below is erased, and then the answer stands alone."""
     shown = in_terminal(work())

@@ -173,6 +173,55 @@ def test_what_is_listed_while_clean_overwrites_the_list_is_listed_again(
         assert {None if each is None else each.body for each in lists} == {Index(()).dump()}
 
 
+def listed_by(number: int, turn: int, nar: Stored) -> KeptOutput:
+    return KeptOutput(
+        path=StorePath.parse(f"/nix/store/{turn:0>32}-p"),
+        nar_hash=NarHash("ab" * 32),
+        nar_size=5,
+        nar=nar,
+        bundles=(nar,),
+        commit="12" * 20,
+        signer=f"builder {number}",
+        pushed="2026-01-31T12:00:00Z",
+    )
+
+
+def test_eight_builders_list_one_path_at_once(tmp_path: Path) -> None:
+    """Threads stand for machines: nothing here waits for another."""
+    writers, turns = 8, 12
+    with docker_registry(tmp_path / "registry", password=False) as running:
+        reference = Reference.parse(f"{running.host}/raced")
+        stores = [Stores().open(reference) for _ in range(writers)]
+        blob = put(stores[0], b"a NAR", NAR_TYPE)
+        put_config(stores[0])
+        nar = Stored(blob.digest, blob.size)
+        for turn in range(turns):
+            with ThreadPoolExecutor(writers) as pool:
+                work = [listed_by(number, turn, nar) for number in range(writers)]
+                list(pool.map(keep, stores, work))
+            kept = find_kept(stores[0], work[0].path.hash_part).kept
+            assert {each.signer for each in kept} == {each.signer for each in work}
+
+
+def test_of_one_builders_jobs_at_once_the_last_is_listed(tmp_path: Path) -> None:
+    with docker_registry(tmp_path / "registry", password=False) as running:
+        reference = Reference.parse(f"{running.host}/raced")
+        stores = [Stores().open(reference) for _ in range(4)]
+        blob = put(stores[0], b"a NAR", NAR_TYPE)
+        put_config(stores[0])
+        first = listed_by(0, 0, Stored(blob.digest, blob.size))
+        for turn in range(5):
+            work = [replace(first, commit=f"{turn:x}{number:x}" * 20) for number in range(4)]
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(keep, stores, work))
+            tagged = stores[0].get_manifest(builders_tag(first))
+            listed = stores[0].get_manifest(tag_of(first.path.hash_part))
+            assert tagged
+            assert listed
+            entries = listed.index("the list").manifests
+            assert tagged.descriptor.digest in {item.digest for item in entries}
+
+
 def make_old(store: ImageStore, paths: Sequence[StorePath]) -> None:
     """Have all *paths* been pushed years ago."""
     for path in paths:

@@ -79,6 +79,7 @@ def test_a_password_that_expired_is_asked_for_again(tmp_path: Path, status: int)
     class Ecr(PlainHandler):
         def do_GET(self) -> None:
             self.send_response(answer(self.headers.get("Authorization")))
+            self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
             self.send_header("WWW-Authenticate", 'Basic realm="ecr"')
             self.send_header("Content-Length", "0")
             self.end_headers()

@@ -16,6 +16,7 @@ from nix_seed.cli.image.inspect import command as inspect
 from nix_seed.cli.progress_lines import Lines
 from nix_seed.cli.registry.pull import command as pull
 from nix_seed.cli.registry.push import command as push
+from nix_seed.cli.release.export import command as export
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import InputError
 from nix_seed.core.events import Stage
@@ -46,6 +47,17 @@ def run(command: Any, *arguments: str, stdin: str | None = None) -> Result:
 
 def as_json(command: Any, *arguments: str) -> Any:
     return json.loads(run(command, *arguments, "--json").stdout)
+
+
+@pytest.mark.parametrize("command", [pull, export])
+@pytest.mark.usefixtures("logged_in")
+def test_of_an_image_that_is_not_there_nothing_is_begun(
+    command: Any, tmp_path: Path, host: str
+) -> None:
+    target = tmp_path / "copy"
+    with pytest.raises(InputError, match="does not exist"):
+        run(command, f"{host}/none/seed:v1", f"oci:{target}" if command is pull else str(target))
+    assert not target.exists()
 
 
 @pytest.mark.usefixtures("logged_in")

@@ -15,7 +15,7 @@ import pytest
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
 from nix_seed.core.events import Waiting, listening
-from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType
+from nix_seed.formats.oci.manifest import Descriptor, Index, Manifest, MediaType
 from nix_seed.registry.client import Repository
 from nix_seed.registry.errors import Patience, Unreachable, asked_to_wait
 from nix_seed.registry.http import _Http
@@ -79,6 +79,60 @@ def test_what_is_held_is_not_fetched_again(
     wrong = Held(1_000_000, hashlib.sha256(b"\0" * 1_000_000))
     with pytest.raises(CheckedFalse, match="other bytes than its digest names"):
         list(repository.open_blob(stored, wrong))
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+def test_an_upload_that_leads_nowhere_is_begun_anew(
+    repository: Repository, proxy: Proxy, method: str, slept: list[float]
+) -> None:
+    def nowhere(headers: dict[str, str]) -> None:
+        headers.pop("Location")
+
+    proxy.faults += [Fault(method, "/uploads/", edit=nowhere)]
+    stored = repository.push_stream(lambda: [DATA], MediaType.LAYER)
+    assert b"".join(repository.open_blob(stored)) == DATA
+    assert len(slept) == 1
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 201), ("POST", 200)])
+def test_an_answer_to_something_else_is_asked_for_by_another_connection(
+    repository: Repository, proxy: Proxy, method: str, status: int, slept: list[float]
+) -> None:
+    """As where a server answers one request twice: all that follows on that connection is late."""
+    stored = repository.push_stream(lambda: [b"{}"], MediaType.LAYER)
+    proxy.faults += [Fault(method, "/blobs/", status=status)]
+    before = len({seen.peer for seen in proxy.seen})
+    assert repository.has_blob(stored.digest)
+    assert repository.push_stream(lambda: [DATA], MediaType.LAYER).size == len(DATA)
+    assert len(slept) == 1
+    assert len({seen.peer for seen in proxy.seen}) == before + 1
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_blob_whose_answer_alone_was_lost_is_not_sent_again(
+    repository: Repository, proxy: Proxy, *, streamed: bool
+) -> None:
+    proxy.faults += [Fault("PUT", "/uploads/", cut=0)]
+    if streamed:
+        stored = repository.push_stream(lambda: [DATA], MediaType.LAYER)
+    else:
+        stored = Descriptor.of(MediaType.LAYER, DATA)
+        repository.push_blob(stored, lambda: [DATA])
+    assert sum(seen.received for seen in proxy.seen) == len(DATA)
+    assert b"".join(repository.open_blob(stored)) == DATA
+
+
+def test_an_empty_answer_is_asked_for_again(
+    repository: Repository, proxy: Proxy, slept: list[float]
+) -> None:
+    """As where a connection gives one answer twice."""
+    body = Index(()).dump()
+    repository.put_manifest(body, MediaType.INDEX, "v1")
+    proxy.faults += [Fault("GET", "/manifests/", status=200)]
+    found = repository.get_manifest("v1")
+    assert found is not None
+    assert found.body == body
+    assert len(slept) == 1
 
 
 @pytest.mark.parametrize("position", [0, 1_000_000, len(DATA) - 1])

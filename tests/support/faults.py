@@ -32,6 +32,7 @@ class Seen:
     path: str
     headers: dict[str, str]
     received: int
+    peer: tuple[str, int] = ("", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,9 @@ class _Handler(BaseHTTPRequestHandler):
         fault = proxy.take(self.command, self.path, ranged="Range" in self.headers)
         body = self.body(fault)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        proxy.seen.append(Seen(self.command, self.path, dict(headers), len(body)))
+        proxy.seen.append(
+            Seen(self.command, self.path, dict(headers), len(body), self.client_address)
+        )
         if fault is not None and fault.cut_request is not None:
             raise _Cut
         if fault is not None and fault.status is not None:

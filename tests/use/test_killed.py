@@ -9,6 +9,7 @@ import fcntl
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -107,3 +108,33 @@ def _check_finishes(reference: str, root: Path, spec: Spec) -> None:
     assert valid_paths(root) == set(spec.paths)
     assert names_in(root) == {path.base_name for path in spec.paths}
     verify(root)
+
+
+UNPACK = """
+import sys
+from pathlib import Path
+from nix_seed.formats.oci.reference import LayoutReference
+from nix_seed.image.read.unpack import Limits, unpack
+from nix_seed.registry.layout import open_image
+unpack(open_image(LayoutReference.parse(sys.argv[1])), Path(sys.argv[2]), Limits(workers=4))
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_who_unpacks_ends_with_who_asked(
+    tmp_path: Path, seed: tuple[str, Spec], sent: signal.Signals
+) -> None:
+    """They held the image's lock for ever, so that its next run waited for ever."""
+    root = tmp_path / "root"
+    command = [sys.executable, "-c", UNPACK, seed[0], str(root)]
+    process = subprocess.Popen(command, start_new_session=True)
+    while not list(tmp_path.glob(".partial-root/*/*")):
+        assert process.poll() is None, "it ended before"
+    process.send_signal(sent)
+    assert process.wait() == -sent
+    for _ in range(200):
+        if not subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True).stdout:  # noqa: PLW1510
+            return
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    pytest.fail("workers live on after their parent has ended")

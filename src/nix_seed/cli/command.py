@@ -8,6 +8,7 @@ threads may not fork workers.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -22,10 +23,31 @@ import click
 from nix_seed.cli.say import manner
 from nix_seed.core.events import ignore, listening
 
-PATH = click.Path(path_type=Path)
-FILE = click.Path(path_type=Path, dir_okay=False)
-EXISTING_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
-DIRECTORY = click.Path(path_type=Path, file_okay=False)
+
+class NamedPath(click.Path):
+    """A path that is not empty: a variable that is not set would mean this directory."""
+
+    def __init__(self, path_type: type = Path, **more: Any) -> None:
+        super().__init__(path_type=path_type, **more)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; raise for none, and for one that can be no place."""
+        if value == "":
+            self.fail("it is empty: is a variable not set?", param, ctx)
+        try:
+            os.stat(value)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+                self.fail(f"{error.strerror}: {value}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = NamedPath()
+FILE = NamedPath(dir_okay=False)
+EXISTING_FILE = NamedPath(exists=True, dir_okay=False)
+DIRECTORY = NamedPath(file_okay=False)
+EXISTING_DIRECTORY = NamedPath(exists=True, file_okay=False)
+PORT = click.IntRange(0, 65535)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 # Options of many commands, which a command's help shows after its own, in this order.
@@ -137,7 +159,7 @@ def option(
     else:
         more["metavar"] = last
         if last in ("FILE", "PATH", "DIR"):
-            more.setdefault("type", click.Path(path_type=Path, file_okay=last != "DIR"))
+            more.setdefault("type", DIRECTORY if last == "DIR" else PATH)
     names += [] if into is None else [into]
     return click.option(*names, help=about or None, **({"show_default": True} | more))
 

@@ -14,7 +14,8 @@ import click
 
 from nix_seed.cli.command import option
 from nix_seed.cli.say import Manner, error_json, error_lines, say
-from nix_seed.core.errors import NixSeedError, unwritten
+from nix_seed.core.errors import InputError, NixSeedError, misnamed, unwritten
+from nix_seed.core.safe_text import safe_text, shortened
 
 # Sections of the help -> name -> (module below cli, one line of help), the common ones first.
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
@@ -188,6 +189,7 @@ def main() -> None:
     except click.ClickException as error:
         # What stops the arguments from being read stops --json, too.
         asked.json = asked.json or "--json" in sys.argv[1:]
+        vars(error)["message"] = shortened(safe_text(error.message))
         if asked.json:
             error_json(error.format_message(), 2)
         error.show()
@@ -220,7 +222,13 @@ def _fail(asked: Manner, error: Exception) -> NoReturn:
         told = unwritten(error, "writing to standard output")
         if told is not None:
             told.hint = "send it to a place with room; nothing else failed"
-        error = told or error
+            error = told
+        elif error.filename is not None:
+            error = misnamed(error)
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        # Python's spelling of bytes that are no text, which come by arguments and names of files.
+        found = os.fsencode(error.object[error.start : error.end])
+        error = InputError(f"what was given is not UTF-8: {found!r}", hint="name it otherwise")
     if isinstance(error, NixSeedError):
         shown = "\n".join(error_lines(error))
         _quit(asked, error.exit_code, shown, (error.message, error.hint, error.detail))
@@ -243,7 +251,7 @@ def _quit(
     parts: tuple[str, str | None, str | None] | None = None,
 ) -> NoReturn:
     """Say *text* to people, and its *parts* (message, hint, detail) to a program that waits."""
-    say(text, err=True)
+    say(shortened(text), err=True)
     if asked.json and not asked.answered:
         message, hint, detail = parts or (text, None, None)
         try:

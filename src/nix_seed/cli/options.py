@@ -15,7 +15,17 @@ from typing import Any
 
 import click
 
-from nix_seed.cli.command import EXISTING_FILE, Command, argument, option, remember, together
+from nix_seed.cli.command import (
+    DIRECTORY,
+    EXISTING_DIRECTORY,
+    EXISTING_FILE,
+    Command,
+    NamedPath,
+    argument,
+    option,
+    remember,
+    together,
+)
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import note, say, warn
 from nix_seed.core.errors import InputError, NixSeedError
@@ -68,7 +78,7 @@ def state_option(about: str) -> Callable[[Any], Any]:
 store_option = option(
     "--store ROOT",
     "A Nix store of its own, rooted there [the machine's].",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=DIRECTORY,
     envvar="NIX_SEED_STORE",
 )
 
@@ -117,7 +127,7 @@ def project_option(about: str, *, any_flake: bool = False) -> Callable[[Any], An
         "--src",
         "src",
         cls=_Project,
-        type=str if any_flake else click.Path(path_type=Path, file_okay=False, exists=True),
+        type=str if any_flake else EXISTING_DIRECTORY,
         default=".",
         show_default=True,
         metavar="FLAKE" if any_flake else "DIR",
@@ -340,7 +350,7 @@ registry_options = together(
     option(
         "--ca-file FILE",
         "Accept certificates signed by these authorities.",
-        type=click.Path(exists=True, dir_okay=False),
+        type=NamedPath(str, exists=True, dir_okay=False),
     ),
 )
 """Add how to reach a registry and as whom; ``stores_of`` reads them."""

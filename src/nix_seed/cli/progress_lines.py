@@ -9,6 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from textwrap import wrap
 from typing import Any, TextIO
 
 from nix_seed.cli.say import Manner, columns, unheard
@@ -21,6 +22,13 @@ from nix_seed.registry.transfer import BlobDone, BlobProgress, TagMoved
 
 _WORDS = {"moved": "done", "linked": "linked", "present": "already there"}
 _MOST = 3  # lines of what runs now
+_ROWS = 6  # of why something is tried again
+_FOLD: Any = {
+    "initial_indent": "  ",
+    "subsequent_indent": "    ",
+    "placeholder": "…",
+    "break_on_hyphens": False,
+}
 _NOW = 0.01  # seconds
 _SLOW = 30.0  # seconds for one of them
 
@@ -161,6 +169,12 @@ class _Work(ABC):
         if moving:
             yield human_size(moving)
 
+    def waiting(self) -> str:
+        """Return what is asked for once more and why, empty where nothing is."""
+        problem, at = self.again
+        left = at - time.monotonic()
+        return f"trying again in {left:.1f} s: {safe_line(problem)}" if left > 0 else ""
+
     def running(self) -> list[str]:
         """Return what runs now, a line each."""
         lines = [
@@ -168,9 +182,6 @@ class _Work(ABC):
             for name, done, size in list(self.blobs.values())
         ]
         lines += [safe_line(each) for each in (self.nix.running if self.nix else ())]
-        problem, at = self.again
-        if (left := at - time.monotonic()) > 0:
-            lines.insert(0, f"trying again in {left:.1f} s: {safe_line(problem)}")
         more = len(lines) - _MOST
         return lines if more <= 0 else [*lines[: _MOST - 1], f"and {more + 1} more"]
 
@@ -210,8 +221,12 @@ class StatusLines(_Work):
             return
         self._busy = True
         width = max(20, self._columns() - 1)
-        lines = [self.head(), *(f"  {each}" for each in self.running())]
-        lines = [line if len(line) <= width else line[: width - 1] + "…" for line in lines]
+        head, *running = (
+            line if len(line) <= width else line[: width - 1] + "…"
+            for line in (self.head(), *(f"  {each}" for each in self.running()))
+        )
+        # Why it waits stands at the end of that, where a cut would take it away.
+        lines = [head, *wrap(self.waiting(), width, max_lines=_ROWS, **_FOLD), *running]
         self._write(self._erasure() + "\n".join(lines))
         self._drawn, self._busy = list(map(len, lines)), False
 
@@ -266,7 +281,7 @@ class Lines(_Work):
     def tick(self) -> None:
         """Show that the step is at work still: some CI services end what is silent for long."""
         if self.stage is not None and self.stage.name != "command":
-            running = self.running()
+            running = list(filter(None, (self.waiting(), *self.running())))
             # Not where the tick interrupts another line.
             with suppress(RuntimeError):
                 self._line(self.head() + (f" ({running[0]})" if running else ""))

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from nix_seed.core.errors import NixSeedError
-from nix_seed.core.safe_text import safe_line, safe_text
+from nix_seed.core.safe_text import safe_line, safe_text, without_secrets
 from nix_seed.core.values import dataclass
 
 
@@ -213,7 +213,9 @@ _KINDS = {1: "checked and false", 2: "wrong input", 3: "could not check", 4: "Ni
 def error_json(message: str, code: int, hint: str | None = None, detail: str | None = None) -> None:
     """Print an error as the JSON object, where one was asked for and none was printed yet."""
     kind = _KINDS.get(code, "interrupted")
-    value = {"kind": kind, "message": message, "hint": hint, "detail": detail, "exitCode": code}
+    said = {"message": message, "hint": hint, "detail": detail}
+    told = {name: text and without_secrets(text) for name, text in said.items()}
+    value = {"kind": kind, **told, "exitCode": code}
     say({"error": value})
 
 

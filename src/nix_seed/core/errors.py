@@ -33,6 +33,8 @@ _HINTS: Final = {
     errno.EISDIR: "that is a directory: name a file",
     errno.EACCES: "choose a place that you may write to",
     errno.EROFS: "choose a place that you may write to",
+    errno.ENAMETOOLONG: "give a shorter path",
+    errno.ELOOP: "its links lead in a circle: name the file itself",
 }
 
 
@@ -140,6 +142,12 @@ def unwritten(error: OSError, doing: str) -> CouldNotCheck | None:
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
         return None
     return CouldNotCheck(f"{doing} failed: {_words_of(error)}", hint=_hint_of(error))
+
+
+def misnamed(error: OSError) -> NixSeedError:
+    """Return *error*, which names a file that no command expected to be odd, as one of ours."""
+    kind = InputError if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else CouldNotCheck
+    return kind(_words_of(error), hint=_hint_of(error))
 
 
 def _words_of(error: Exception) -> str:

@@ -144,6 +144,14 @@ def read_given(path: Path, limit: int = LARGEST_DOCUMENT) -> bytes:
         return _read(file, path, limit, InputError)
 
 
+def read_given_text(path: Path) -> str:
+    """Return what ``read_given`` does, as text; ``InputError`` for what is not UTF-8."""
+    try:
+        return read_given(path).decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8", hint="see that it is the file you mean") from error
+
+
 def _read(
     file: BufferedRandom | FileIO, path: Path, limit: int, refused: type[NixSeedError]
 ) -> bytes:

@@ -1,5 +1,7 @@
 """Processes of ours: workers that may be forked, this program as root, a command of the user's."""
 
+from __future__ import annotations
+
 import json
 import os
 import platform
@@ -7,9 +9,10 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nix_seed.core.errors import (
     CheckedFalse,
@@ -19,6 +22,9 @@ from nix_seed.core.errors import (
     NixSeedError,
     foreign,
 )
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 
 def may_fork() -> bool:
@@ -31,6 +37,37 @@ def may_fork() -> bool:
     except OSError:
         threads = threading.active_count()
     return threads == 1
+
+
+@contextmanager
+def forked_pool(count: int, begin: Callable[[], None]) -> Iterator[ProcessPoolExecutor]:
+    """Yield *count* forks of this process, which *begin* so, and end when it does, however it ends.
+
+    Each of them holds the ends of the others' pipes: by these none would see that this one is gone.
+    """
+    # What is never unpacked or hydrated waits for neither.
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    pipe = os.pipe()
+    context = multiprocessing.get_context("fork")
+    try:
+        yield ProcessPoolExecutor(count, context, _begin_fork, (begin, pipe))
+    finally:
+        for end in pipe:
+            os.close(end)
+
+
+def _begin_fork(begin: Callable[[], None], parent: tuple[int, int]) -> None:
+    begin()
+    reads, writes = parent
+    os.close(writes)
+
+    def end_with_parent() -> None:
+        os.read(reads, 1)  # nothing is ever written: it returns when the parent is gone
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def current_system() -> str:

@@ -15,6 +15,13 @@ from urllib.parse import SplitResult, urlsplit
 _COMMAND = re.compile(r"^(\s*)::", re.MULTILINE)
 # What Python, a terminal or the runner might take for a line's end, but for the one that is.
 _BREAKS = re.compile(r"\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+# Who logs in by an address, which as a path has one slash less; but no usual name of a program,
+# and no example of ours.
+_LOGIN = re.compile(r"(?<=:/)(/?)(?!git@|user:password@)[^/\s@'\"]+@")
+_SECRET = re.compile(
+    r"([?&](?:[\w.-]*(?:token|password|secret|signature)|sig|key)=)[^&\s'\"]+", re.IGNORECASE
+)
+_LONGEST_WORD = 1000
 
 
 def printable(text: str) -> str:
@@ -25,9 +32,24 @@ def printable(text: str) -> str:
 
 
 def safe_text(text: str) -> str:
-    """Return *text*, of any number of lines, such that printing it does nothing but show it."""
-    flat = printable(_BREAKS.sub(" ", text))
+    """Return *text*, of any number of lines, such that printing it does nothing but show it.
+
+    Of what logs in by an address nothing is shown.
+    """
+    flat = without_secrets(printable(_BREAKS.sub(" ", text)))
     return _COMMAND.sub(r"\1: :", flat).replace("##[", "## [")
+
+
+def without_secrets(text: str) -> str:
+    """Return *text* without users, passwords and tokens in its addresses."""
+    return _SECRET.sub(r"\1…", _LOGIN.sub(r"\1…@", text)) if ":/" in text else text
+
+
+def shortened(text: str) -> str:
+    """Return *text* with the middle of endless words left out, which no one reads."""
+    if len(text) <= _LONGEST_WORD:
+        return text
+    return re.sub(rf"\S{{{_LONGEST_WORD},}}", lambda word: f"{word[0][:200]}…{word[0][-50:]}", text)
 
 
 def safe_line(text: str) -> str:

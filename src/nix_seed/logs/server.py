@@ -39,7 +39,7 @@ class LogServer:
         server = type("Server", (_Server,), {"address_family": family})
         failed = f"serving on {host}, port {port}, failed"
         hint = "choose another --port; 0 takes any that is free"
-        with foreign(failed, OSError, OverflowError, hint=hint):
+        with foreign(failed, OSError, OverflowError, TypeError, UnicodeError, hint=hint):
             self._server: ThreadingHTTPServer = server((host, port), handler)
 
     @property

@@ -24,8 +24,8 @@ from nix_seed.core.values import dataclass
 from nix_seed.formats.intoto.statement import Commit, is_commit
 from nix_seed.formats.nix.store_path import HASH_PART, StorePath
 from nix_seed.formats.oci import manifest as oci
-from nix_seed.outputs.kept import ensure, forget_newest, listed_at, tags_that_move, without
-from nix_seed.outputs.rules.kept import ANNOTATION, TAG_PREFIX, KeptOutput, entry_of, read_entry
+from nix_seed.outputs.kept import builders_entries, ensure, forget_newest, listed_at, tags_that_move
+from nix_seed.outputs.rules.kept import TAG_PREFIX, KeptOutput, read_entry
 from nix_seed.outputs.rules.statement import PREDICATE_TYPE, outputs_subject
 from nix_seed.outputs.words import unverified_outputs
 from nix_seed.registry.layout_store import LayoutStore
@@ -35,6 +35,7 @@ from nix_seed.registry.store import (
     NamedDocument,
     is_bundle,
     read_referrer,
+    without,
 )
 from nix_seed.trust.attestations import PREDICATE, Attestation, gather
 
@@ -162,31 +163,19 @@ def _drop(
 def _restore(store: ImageStore, done: _Dropped, unwanted: Callable[[KeptOutput], bool]) -> int:
     """List again what another job listed just before a list was overwritten; return how many.
 
-    A job tags its manifest before it reads the list. So whatever it had written to a list before
-    that was overwritten here is found by its tag afterwards. A tag whose manifest is *unwanted*
-    gets an empty index: few registries let a client delete one.
+    A tag whose manifest is *unwanted* gets an empty index: few registries let a client delete one.
     """
-    tags = store.list_tags() if done.lists else ()
-    own = [tag for tag in tags if "." in tag and tag.partition(".")[0] in done.lists]
-    found, dropped = 0, list[NamedDocument]()
-    for tag, fetched in zip(own, in_parallel(store.get_manifest, own, _REQUESTS), strict=True):
-        if fetched is None or fetched.descriptor.media_type != oci.MediaType.MANIFEST:
-            continue
-        listed, where = tag.partition(".")[0], f"{store}:{tag}"
-        try:
-            said = oci.Manifest.parse(fetched.body, where).annotations.get(ANNOTATION, "")
-            kept = KeptOutput.parse(said.encode(), where)
-            entry = entry_of(fetched.body, kept)
-            read_entry(entry, done.lists[listed], where)
-            if unwanted(kept):
-                dropped.append((oci.Index(()).dump(), oci.MediaType.INDEX, tag))
-            elif entry.digest not in {each.digest for each in listed_at(store, listed)}:
-                ensure(store, {listed: [entry]}, 1)
-                found += 1
-        except NixSeedError as error:
-            done.troubles.append(error.message)
+    entries: dict[str, list[oci.Descriptor]] = {}
+    dropped = list[NamedDocument]()
+    for tag, kept, entry in builders_entries(store, done.lists, _REQUESTS, done.troubles):
+        listed = tag.partition(".")[0]
+        if unwanted(kept):
+            dropped.append((oci.Index(()).dump(), oci.MediaType.INDEX, tag))
+        elif entry.digest not in {each.digest for each in listed_at(store, listed)}:
+            entries.setdefault(listed, []).append(entry)
     store.put_manifests(dropped, _REQUESTS)
-    return found
+    ensure(store, entries, _REQUESTS)
+    return sum(map(len, entries.values()))
 
 
 def _forget(
@@ -208,9 +197,7 @@ def _forget(
         try:
             goes = dict(_silent(store, subject, done, limit))
             if goes:
-                # Of these two a registry has one.
-                lists = oci.fallback_tag(subject), oci.own_tag(subject)
-                store.edit_indexes(dict.fromkeys(lists, without(goes)))
+                store.detach(subject, goes)
         except NixSeedError as error:
             done.troubles.append(error.message)
             return []

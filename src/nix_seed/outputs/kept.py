@@ -1,28 +1,26 @@
 """Keeps outputs in a repository, each path's in an index of its own, and finds them again.
 
-Two jobs may write one index at once, and no registry compares before it writes: who lost sees it in
-``ensure``, and writes again.
+Two jobs may write one index at once, and no registry compares before it writes: ``ensure`` leaves
+it whole all the same.
 """
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import CouldNotCheck, InputError
+from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError
+from nix_seed.core.parallel import in_parallel
 from nix_seed.core.values import dataclass
-from nix_seed.formats.oci.manifest import EMPTY, Descriptor, Index, MediaType
+from nix_seed.formats.oci.manifest import EMPTY, Descriptor, Index, Manifest, MediaType
 from nix_seed.outputs.rules import kept as rules
 from nix_seed.registry.errors import NotTaken
 from nix_seed.registry.layout_store import LayoutStore
-from nix_seed.registry.store import ImageStore, IndexEdit, NamedDocument, index_members, put_bytes
+from nix_seed.registry.store import ImageStore, NamedDocument, index_members, put_bytes
 
-_ROUNDS = 5
-_SETTLED = 0.15  # seconds
+_TURNS = 30  # more than builders that list one path at once
 CONFIG = Descriptor.of(MediaType.EMPTY, EMPTY)
 
 
@@ -118,7 +116,7 @@ def keep(store: ImageStore, *outputs: rules.KeptOutput, jobs: int = 1) -> tuple[
 
     Return their entries, in the same order.
 
-    Each manifest first gets a tag that is its builder's alone: by it ``clean`` finds what it might
+    Each manifest first gets a tag that is its builder's alone: by it others find what they might
     have overwritten. ``CouldNotCheck`` where others overwrite a list again and again.
     """
     documents: list[NamedDocument] = []
@@ -147,17 +145,25 @@ def tags_that_move() -> Iterator[None]:
 
 
 def ensure(store: ImageStore, entries: Mapping[str, Sequence[Descriptor]], jobs: int) -> None:
-    """See that the list at each tag names its *entries*, whoever else writes there meanwhile."""
-    waiting = {tag: partial(_added, f"{store}:{tag}", new) for tag, new in entries.items()}
-    for attempt in range(_ROUNDS + 1):
-        # What was written is read again: the protocol has no compare-and-swap.
-        written = store.edit_indexes(waiting, jobs)
-        if not written:
+    """See that the list at each tag names its *entries*, whoever else writes there meanwhile.
+
+    Registries know no compare-and-swap: who read a list before we wrote it may overwrite it. So who
+    wrote one looks for what builders' own tags name, and adds what it lacks: whoever writes last
+    leaves it whole. Of one builder that is the newest entry.
+    """
+    waiting, others = dict(entries), dict[str, list[Descriptor]]()
+    for _ in range(_TURNS):
+        edits = {
+            tag: partial(_added, f"{store}:{tag}", new, others.get(tag, ()))
+            for tag, new in waiting.items()
+        }
+        written = store.edit_indexes(edits, jobs)
+        if not written or isinstance(store, LayoutStore):  # which lets one write at a time
             return
-        waiting = {tag: edit for tag, edit in waiting.items() if tag in written}
-        if not isinstance(store, LayoutStore):  # which lets one write at a time
-            # Who read a list before that, and writes it now, has to be seen.
-            time.sleep(_SETTLED + random.uniform(0, 0.1 * 2**attempt if attempt else 0))
+        waiting = {tag: new for tag, new in waiting.items() if tag in written}
+        others = {}
+        for tag, _kept, entry in builders_entries(store, waiting, jobs, []):
+            others.setdefault(tag.partition(".")[0], []).append(entry)
     where = f"{store}:{min(waiting)}"
     raise CouldNotCheck(
         f"{where} is being rewritten by others; what belongs there is pushed, but not listed",
@@ -165,24 +171,49 @@ def ensure(store: ImageStore, entries: Mapping[str, Sequence[Descriptor]], jobs:
     )
 
 
+def builders_entries(
+    store: ImageStore, lists: Collection[str], jobs: int, troubles: list[str]
+) -> Iterator[tuple[str, rules.KeptOutput, Descriptor]]:
+    """Yield what builders' own tags name beside *lists*, each with its tag and how it is listed.
+
+    What cannot be read goes into *troubles*.
+    """
+    own = store.tags_with([f"{tag}." for tag in lists], jobs) if lists else ()
+    for tag, fetched in zip(own, in_parallel(store.get_manifest, own, jobs), strict=True):
+        if fetched is None or fetched.descriptor.media_type != MediaType.MANIFEST:
+            continue
+        where, hash_part = f"{store}:{tag}", rules.hash_part_of(tag.partition(".")[0])
+        try:
+            said = Manifest.parse(fetched.body, where).annotations.get(rules.ANNOTATION, "")
+            kept = rules.KeptOutput.parse(said.encode(), where)
+            entry = rules.entry_of(fetched.body, kept)
+            rules.read_entry(entry, hash_part, where)
+        except NixSeedError as error:
+            troubles.append(error.message)
+        else:
+            yield tag, kept, entry
+
+
 def _added(
-    where: str, new: Sequence[Descriptor], present: tuple[Descriptor, ...]
+    where: str,
+    new: Sequence[Descriptor],
+    others: Sequence[Descriptor],
+    present: tuple[Descriptor, ...],
 ) -> tuple[Descriptor, ...]:
+    """Return *present* with what is *new*, and with what *others* listed, where there is room."""
     there = {item.digest: item for item in present}
-    missing = [item for item in new if item.digest not in there]
-    if not missing:
-        return present
-    if len(there) + len(missing) > rules.MOST_KEPT:
+    missing = {item.digest: item for item in new if item.digest not in there}
+    room = rules.MOST_KEPT - len(there) - len(missing)
+    if missing and room < 0:
         raise CouldNotCheck(
             f"{where} lists {len(there)} outputs already, the most there are",
             hint="remove old ones: nix-seed outputs clean",
         )
-    return tuple(sorted((*there.values(), *missing), key=lambda item: item.digest))
-
-
-def without(unwanted: Collection[Digest]) -> IndexEdit:
-    """Return the edit that takes the entries *unwanted* off a list."""
-    return lambda present: tuple(item for item in present if item.digest not in unwanted)
+    lost = [item for item in others if item.digest not in there and item.digest not in missing]
+    missing |= {item.digest: item for item in lost[: max(room, 0)]}
+    if not missing:
+        return present
+    return tuple(sorted((*there.values(), *missing.values()), key=lambda item: item.digest))
 
 
 def listed_at(store: ImageStore, tag: str, *, writing: bool = False) -> tuple[Descriptor, ...]:

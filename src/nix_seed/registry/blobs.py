@@ -360,7 +360,13 @@ class _Upload:
         """
         joint = "&" if "?" in location else "?"
         url = f"{location}{joint}digest={quote(str(digest))}"
-        reply = self.send("PUT", url, http.RegistryQuestion.TAKE_BLOB, meter)
+        try:
+            reply = self.send("PUT", url, http.RegistryQuestion.TAKE_BLOB, meter)
+        except Unreachable:
+            # Where the answer alone was lost, the blob is there and is not sent again.
+            if self.holds(digest):
+                return True
+            raise
         if reply.error is not None:
             if meter is None:
                 raise reply.error
@@ -391,7 +397,8 @@ class _Upload:
         location = reply.headers.get("Location")
         if not location:
             said = "the registry opened an upload, but did not say where"
-            raise CouldNotCheck(f"{self.doing}: {said}")
+            # Begun anew, for what was lost on the way may not be lost again.
+            raise Unreachable(f"{self.doing}: {said}", hint="this is the registry's trouble")
         here, source = http.parse_url(reply.url), f"{self.doing}: the upload's address"
         return str(http.join_url(here, location, source))
 

@@ -7,26 +7,23 @@ may be mirrored to one without the API. Where the tag means the digest, it ends 
 
 from __future__ import annotations
 
-import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from urllib.parse import quote
 
-from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, of_store
-from nix_seed.core.parallel import in_parallel
+from nix_seed.core.errors import CouldNotCheck, InputError, of_store
 from nix_seed.formats.oci import manifest as oci
-from nix_seed.formats.oci.reference import Reference, check_tag
+from nix_seed.formats.oci.reference import Reference
 from nix_seed.registry import store
 from nix_seed.registry.auth import TokenScope
-from nix_seed.registry.blobs import RepositoryBlobs
-from nix_seed.registry.errors import Denied, NotTaken
+from nix_seed.registry.errors import NotTaken
+from nix_seed.registry.manifests import RepositoryManifests
 from nix_seed.registry.rules import http
-from nix_seed.registry.session import RegistryRequest, Reply, Session
+from nix_seed.registry.session import RegistryRequest, Session
 
-_ROUNDS = 5
+_TURNS = 30
 _ONE_WRITER = threading.Lock()
 _IMMUTABLE = (
     "this registry has no referrers API, and its tags cannot be moved: exempt the tags sha256-* "
@@ -55,37 +52,81 @@ def _typed(
 
 def _add_at(repository: Repository, subject: Digest, referrer: oci.Descriptor) -> None:
     """Choose the tag: where the first is the subject itself, or cannot be made, it is the other."""
-    tag = oci.fallback_tag(subject)
+    tag, new = oci.fallback_tag(subject), (referrer,)
     present = _at_tag(repository, subject, tag, writing=True)
     if present is None:
-        return _merge(repository, subject, referrer, oci.own_tag(subject))
+        return _settle(repository, subject, oci.own_tag(subject), new)
     try:
-        return _merge(repository, subject, referrer, tag)
+        return _settle(repository, subject, tag, new)
     except NotTaken:
         if present:
             raise
-        return _merge(repository, subject, referrer, oci.own_tag(subject))
+        return _settle(repository, subject, oci.own_tag(subject), new)
 
 
-def _merge(repository: Repository, subject: Digest, referrer: oci.Descriptor, tag: str) -> None:
-    """Read, merge, write, read again.
+def _settle(
+    repository: Repository,
+    subject: Digest,
+    tag: str,
+    new: Collection[oci.Descriptor] = (),
+    gone: Collection[Digest] = (),
+) -> None:
+    """Have the list at *tag* name what is *new* and all that others attached, but nothing *gone*.
 
-    The protocol knows no compare-and-swap: a writer elsewhere may overwrite what was just written,
-    which the last read shows, and it is written again. Writers in this process take turns.
+    The protocol knows no compare-and-swap: who read the list before we wrote it may overwrite it.
+    So each manifest is marked before it is listed, and who wrote a list adds what of all that is
+    marked it lacks: the last to write leaves it whole. Writers in this process take turns.
     """
-    for attempt in range(_ROUNDS):
-        present = _at_tag(repository, subject, tag, writing=True)
-        if _holds(present, referrer):
+    marked: Mapping[str, oci.Descriptor | None] = {}
+    for turn in range(_TURNS):
+        present = _at_tag(repository, subject, tag, writing=True) or ()
+        listed = {item.digest: item for item in present if item.digest not in gone}
+        added = [item for item in new if item.digest not in listed]
+        known = {*(item.digest for item in (*present, *added)), *gone}
+        added += _lacking(repository, subject, marked, known)
+        if not added and len(listed) == len(present):
             return
-        merged = sorted((*(present or ()), referrer), key=lambda item: item.digest)
+        merged = sorted((*listed.values(), *added), key=lambda item: item.digest)
         repository.put_manifest(oci.Index(tuple(merged)).dump(), oci.MediaType.INDEX, tag)
-        repository.wait(attempt)
-    if not _holds(_at_tag(repository, subject, tag), referrer):
-        raise CouldNotCheck(
-            f"{repository}:{tag} is being rewritten by others; the referrer {referrer.digest} is "
-            "pushed, but not on that list",
-            hint="run the same command again",
-        )
+        marked = _marked(repository, subject, turn)
+    raise CouldNotCheck(
+        f"{repository}:{tag} is being rewritten by others; what was pushed may lack on that list",
+        hint="run the same command again",
+    )
+
+
+def _marked(
+    repository: Repository, subject: Digest, turn: int
+) -> Mapping[str, oci.Descriptor | None]:
+    """Return what was attached to *subject*, by the digest's beginning: API or marks know it."""
+    if (listed := repository.by_api(subject)) is not None:
+        return {item.digest.hex[: oci.MARK]: item for item in listed}
+    prefix = f"{oci.fallback_tag(subject)}."
+    try:
+        return dict.fromkeys(tag.removeprefix(prefix) for tag in repository.tags_with([prefix]))
+    except CouldNotCheck:
+        # Who may not list tags sees only what is listed still a while later.
+        repository.wait(turn)
+        return {}
+
+
+def _lacking(
+    repository: Repository,
+    subject: Digest,
+    marked: Mapping[str, oci.Descriptor | None],
+    known: Collection[Digest],
+) -> Iterator[oci.Descriptor]:
+    """Yield what is *marked* and not *known*."""
+    for mark in sorted(marked.keys() - {digest.hex[: oci.MARK] for digest in known}):
+        if (item := marked[mark]) is not None:
+            yield item
+            continue
+        fetched = repository.get_manifest(f"{oci.fallback_tag(subject)}.{mark}")
+        if fetched is not None and fetched.descriptor.media_type == oci.MediaType.MANIFEST:
+            with suppress(InputError):  # whatever else has such a tag is nothing of ours
+                entry, about = store.referrer_entry(fetched.body)
+                if about == subject and entry.digest.hex.startswith(mark):
+                    yield entry
 
 
 def _holds(listed: tuple[oci.Descriptor, ...] | None, referrer: oci.Descriptor) -> bool:
@@ -126,16 +167,7 @@ def _from_api(repository: Repository, subject: Digest) -> tuple[oci.Descriptor, 
     return tuple(found)
 
 
-MANIFEST_LIMIT = 4 << 20  # bytes; the specification asks registries to take that much, and no more
-_MOST_PAGES = 1000
-_MOST_LISTED = 64 << 20  # bytes of all pages
-_LONGEST_LINK = 4096  # the pattern takes the square of its length
-# Quay leaves the brackets out.
-_NEXT = re.compile(r'(?:<([^>]*)>|([^\s<>;,]+))\s*;[^,]*\brel="?next"?')
-_READ, _PUSH = ("pull",), ("pull", "push")
-
-
-class Repository(RepositoryBlobs):
+class Repository(RepositoryManifests):
     """One repository of a registry; its blobs, manifests, tags and referrers.
 
     Blobs it lacks are linked from those at *mount_from*, where the registry has them there.
@@ -146,133 +178,7 @@ class Repository(RepositoryBlobs):
     ) -> None:
         super().__init__(session, reference)
         self._mount_from = tuple(path for path in mount_from if path != reference.repository)
-
-    def head_manifest(self, name: str | Digest, *, writing: bool = False) -> oci.Descriptor | None:
-        """Return what the registry says *name* is, None if it has no such manifest.
-
-        A hint, good for "is it there?": nothing was hashed. A registry whose answer lacks digest
-        or size, or that knows no HEAD, is asked for the manifest itself. Who is *writing* takes a
-        refusal for "not there yet": what is written next shows whether it may be.
-        """
-        reply = self._ask("HEAD", name, writing)
-        if reply is None:
-            return None
-        size = http.number(reply.headers.get("Content-Length"))
-        hint = http.digest_hint(reply.headers)
-        other = isinstance(name, Digest) and hint != name
-        if reply.error is not None or hint is None or not size or other:
-            fetched = self.get_manifest(name, writing=writing)
-            return None if fetched is None else fetched.descriptor
-        return oci.Descriptor(http.document_type(reply.headers.get("Content-Type")), hint, size)
-
-    def get_manifest(self, name: str | Digest, *, writing: bool = False) -> store.Fetched | None:
-        """Return the manifest called *name*, verified, or None if there is none.
-
-        Raises ``CheckedFalse`` where the bytes have another digest than the one asked for, or than
-        the registry's own header says.
-        """
-        label = f"{self}{'@' if isinstance(name, Digest) else ':'}{name}"
-        reply = self._ask("GET", name, writing)
-        if reply is None:
-            return None
-        if reply.body is None:
-            raise CheckedFalse(
-                f"{label} is larger than {MANIFEST_LIMIT >> 20} MiB, which no manifest may be",
-                hint="this is no image of ours; nothing of it was read",
-            )
-        digest, hint = Digest.of(reply.body), http.digest_hint(reply.headers)
-        if digest != name and http.is_page(reply.headers):
-            raise CouldNotCheck(
-                f"{label}: a web page came in its place",
-                hint="a login page, or a proxy's: see what a browser shows at the registry",
-            )
-        if isinstance(name, Digest) and digest != name:
-            raise CheckedFalse(f"{label} has other bytes than its digest names: {digest}")
-        if hint is not None and hint != digest:
-            # What has the digest that the header names settles which of the two is meant.
-            return self.get_manifest(hint, writing=writing) or self._fetched(reply, label)
-        return self._fetched(reply, label)
-
-    def _fetched(self, reply: Reply, label: str) -> store.Fetched:
-        assert reply.body is not None
-        with of_store():
-            kind = http.document_type(reply.headers.get("Content-Type"), reply.body, label)
-        return store.Fetched(oci.Descriptor.of(kind, reply.body), reply.body)
-
-    def _ask(self, method: str, name: str | Digest, writing: bool) -> Reply | None:
-        """Ask for a manifest in every way there is; None if it is not there.
-
-        The reply has an ``error`` where only a GET can tell.
-        """
-        reply = self._manifest(method, name, _READ)
-        if isinstance(reply.error, Denied) and self._session.has_credential(self.path):
-            # Some registries let nobody read where nothing is yet, but whoever may write there.
-            again = self._manifest(method, name, _PUSH)
-            reply = reply if isinstance(again.error, Denied) else again
-        if reply.meaning is http.Meaning.NO:
-            return None
-        if reply.error is None or (method == "HEAD" and not isinstance(reply.error, Denied)):
-            return reply
-        if isinstance(reply.error, Denied) and (writing or self._lacks(name)):
-            return None
-        raise reply.error
-
-    def _lacks(self, name: str | Digest) -> bool:
-        """Whether the list of tags can be had, and does not have *name*."""
-        if isinstance(name, Digest):
-            return False
-        try:
-            return name not in self.list_tags()
-        except CouldNotCheck:
-            return False
-
-    def put_manifest(
-        self, body: bytes, media_type: str, name: str | Digest | None = None
-    ) -> oci.Descriptor:
-        """Store a manifest or index, under a tag if *name* is one; return its descriptor.
-
-        What it refers to must be there already. Its exact bytes are kept.
-        """
-        digest = Digest.of(body)
-        if isinstance(name, str):
-            check_tag(name, str(self))
-        elif name not in (None, digest):
-            raise InputError(f"{self}: this manifest is {digest}, not {name}")
-        request = RegistryRequest(
-            "PUT",
-            f"{self.path}/manifests/{_in_path(name or digest)}",
-            f"pushing manifest {name or digest} to {self}",
-            (TokenScope(self.path, _PUSH),),
-            http.RegistryQuestion.TAKE_MANIFEST,
-            headers={"Content-Type": media_type},
-            body=lambda: body,
-            settle=True,
-        )
-        reply = self._session.call(request)
-        if reply.error is not None:
-            there = self.head_manifest(name or digest, writing=True)
-            if there is None or there.digest != digest:
-                raise reply.error
-        hint = http.digest_hint(reply.headers)
-        if hint not in (None, digest) and self.head_manifest(digest, writing=True) is None:
-            raise CheckedFalse(f"{self}: pushed manifest {digest}, but the registry stored {hint}")
-        return oci.Descriptor(media_type, digest, len(body))
-
-    def put_manifests(self, documents: Sequence[store.NamedDocument], jobs: int = 1) -> None:
-        """Store many as ``put_manifest`` does, *jobs* at once."""
-        in_parallel(lambda each: self.put_manifest(*each), documents, jobs)
-
-    def edit_indexes(self, edits: Mapping[str, store.IndexEdit], jobs: int = 1) -> frozenset[str]:
-        """Make each edit of the index at its tag: read, and written if that changed something."""
-        changed = in_parallel(lambda each: self._edit(*each), edits.items(), jobs)
-        return frozenset(tag for tag, done in zip(edits, changed, strict=True) if done)
-
-    def _edit(self, tag: str, edit: store.IndexEdit) -> bool:
-        before = store.index_members(self.get_manifest(tag, writing=True), f"{self}:{tag}")
-        after = edit(before)
-        if after != before:
-            self.put_manifest(oci.Index(after).dump(), oci.MediaType.INDEX, tag)
-        return after != before
+        self._has_api = True
 
     def take_blob(self, blob: oci.Descriptor, source: store.BlobSource) -> bool:
         """Store a blob from another store, by a link (False) where the registry makes one."""
@@ -284,7 +190,13 @@ class Repository(RepositoryBlobs):
     def attach(self, body: bytes) -> oci.Descriptor:
         """Push a manifest that has a ``subject``, and put it on the subject's fallback list."""
         entry, subject = store.referrer_entry(body)
-        self.put_manifest(body, entry.media_type)
+        if self.by_api(subject) is None:
+            try:
+                self.put_manifest(body, entry.media_type, oci.mark_tag(subject, entry.digest))
+            except NotTaken:
+                self.put_manifest(body, entry.media_type)
+        else:
+            self.put_manifest(body, entry.media_type)
         with _ONE_WRITER:
             try:
                 _add_at(self, subject, entry)
@@ -293,6 +205,30 @@ class Repository(RepositoryBlobs):
                 if not _holds(_from_api(self, subject), entry):
                     raise
         return entry
+
+    def by_api(self, subject: Digest) -> tuple[oci.Descriptor, ...] | None:
+        """Return what the API lists, None where none answers, which is asked for once."""
+        found = None
+        if self._has_api:
+            with suppress(CouldNotCheck):
+                found = _from_api(self, subject)
+        self._has_api = found is not None
+        return found
+
+    def detach(self, subject: Digest, gone: Collection[Digest]) -> None:
+        """Take the manifests *gone* off the subject's lists, and their marks with them.
+
+        A mark becomes an empty index: few registries let a client remove a tag.
+        """
+        prefix = f"{oci.fallback_tag(subject)}."
+        marked = self.tags_with([prefix])
+        nothing = oci.Index(()).dump(), oci.MediaType.INDEX
+        for tag in (oci.mark_tag(subject, digest) for digest in gone):
+            if tag in marked:
+                self.put_manifest(*nothing, tag)
+        with _ONE_WRITER:
+            for tag in (oci.fallback_tag(subject), oci.own_tag(subject)):
+                _settle(self, subject, tag, gone=gone)
 
     def referrers(
         self, subject: Digest, artifact_type: str | None = None
@@ -314,24 +250,6 @@ class Repository(RepositoryBlobs):
         typed = (_typed(self, item, artifact_type) for item in listed)
         return tuple(item for item in typed if item is not None)
 
-    def list_tags(self) -> tuple[str, ...]:
-        """Return every tag, sorted; none for a repository that does not exist."""
-        tags: set[str] = set()
-        label = f"the tags of {self}"
-        url = f"{self.path}/tags/list"
-        request = RegistryRequest(
-            "GET", url, f"listing {label}", (TokenScope(self.path),), http.RegistryQuestion.TAGS
-        )
-        for reply in self.pages(request):
-            try:
-                value = canonical_json.loads(reply.body or b"", label=label)
-            except InputError as error:
-                raise CouldNotCheck(f"{label}: the registry answered no list") from error
-            found = value.get("tags") if isinstance(value, dict) else None
-            listed = found if isinstance(found, list) else ()
-            tags.update(tag for tag in listed if isinstance(tag, str))
-        return tuple(sorted(tags))
-
     def check_attachable(self, subject: Digest) -> None:
         """Raise ``CouldNotCheck`` where one more could not be listed; ask before signing.
 
@@ -350,57 +268,11 @@ class Repository(RepositoryBlobs):
                     self.put_manifest(again, oci.MediaType.INDEX, tag)
                 except NotTaken as error:
                     raise NotTaken(error.message, hint=_IMMUTABLE) from error
-
-    def pages(self, request: RegistryRequest) -> Iterator[Reply]:
-        """Yield a paginated answer (RFC 8288 ``Link``); nothing where there is no such list.
-
-        A first reply without a body stands for a list that is asked for in another way.
-        """
-        seen, left = set[str](), _MOST_LISTED
-        for page in range(_MOST_PAGES):
-            seen.add(request.url)
-            reply = self._session.call(request, limit=MANIFEST_LIMIT)
-            if page and reply.error is not None:
-                raise reply.error
-            if page and reply.meaning is http.Meaning.NO:
-                raise CouldNotCheck(f"{request.doing}: page {page + 1} of the list is not there")
-            if reply.meaning is http.Meaning.NO:
-                return
-            left -= len(reply.body or b"")
-            if reply.body is None or left < 0:
-                raise CouldNotCheck(f"{request.doing}: the answer is too long to be read")
-            yield reply
-            following = _NEXT.search(reply.headers.get("Link", "")[:_LONGEST_LINK])
-            if following is None:
-                return
-            here, about = http.parse_url(reply.url), f"{request.doing}: the next page"
-            target = http.join_url(here, following[1] or following[2] or "", about).target
-            # Behind a proxy it may name another host: the list goes on where it began.
-            url = replace(here, target=target)
-            if str(url) in seen:
-                raise CouldNotCheck(f"{request.doing}: its pages lead in a circle")
-            request = replace(request, url=str(url))
-        raise CouldNotCheck(f"{request.doing}: more than {_MOST_PAGES} pages")
+                marked = _marked(self, subject, 0)
+                known = [item.digest for item in present]
+                _settle(self, subject, tag, [*_lacking(self, subject, marked, known)])
 
     def wait(self, attempt: int) -> None:
         """Let other writers finish: what they had read before our write, they write by now."""
         if (delay := self._session.patience.delay(attempt)) is not None:
             self._session.patience.sleep(delay)
-
-    def _manifest(self, method: str, name: str | Digest, actions: tuple[str, ...]) -> Reply:
-        joint = "@" if isinstance(name, Digest) else ":"
-        verb = "looking for" if method == "HEAD" else "fetching"
-        request = RegistryRequest(
-            method,
-            f"{self.path}/manifests/{_in_path(name)}",
-            f"{verb} {self}{joint}{name}",
-            (TokenScope(self.path, actions),),
-            http.RegistryQuestion.THERE,
-            headers={"Accept": ", ".join(http.READABLE)},
-        )
-        return self._session.call(request, limit=MANIFEST_LIMIT)
-
-
-def _in_path(name: str | Digest) -> str:
-    # A colon stays one: zot takes `sha256%3A…` for a tag.
-    return quote(str(name), safe=":/")

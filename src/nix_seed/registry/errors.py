@@ -154,6 +154,19 @@ def failure(
     return kind(f"{doing}: {who} answered {said}", hint=hint or None)
 
 
+def is_registrys(headers: Mapping[str, str], body: bytes) -> bool:
+    """Whether an answer shows that a registry gave it: by its header, or an error document."""
+    return "Docker-Distribution-Api-Version" in headers or bool(_errors(body))
+
+
+def no_registry(doing: str, status: int, base: str) -> CouldNotCheck:
+    """Return the error for an answer that any web server might have given."""
+    return CouldNotCheck(
+        f"{doing}: {status} was answered, but not by a registry: none is at {base}/v2/",
+        hint="check the registry's name and port; one below a path of its host cannot be named",
+    )
+
+
 def describe(body: bytes, secrets: tuple[str, ...] = ()) -> str:
     """Return the messages of an error document (distribution-spec, "Error Codes") in one line.
 

@@ -130,6 +130,10 @@ class Answer:
         except CouldNotCheck:
             return b""
 
+    def discard(self) -> None:
+        """Drop the connection, whatever is still to come on it."""
+        self.raw.close()
+
     def close(self) -> None:
         """Give the connection back if (nearly) all of the body was read, else drop it."""
         left = self.raw.length_remaining

@@ -7,7 +7,7 @@ the next try goes on from it. It gets its name only once its digest is proved.
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import BinaryIO
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, InputError, of_store
 from nix_seed.core.files import explained, open_regular, unnamed
+from nix_seed.formats.oci import manifest as oci
 from nix_seed.formats.oci.manifest import Descriptor, Manifest, MediaType, lists_referrers
 from nix_seed.registry import store
 from nix_seed.registry.layout import REF_NAME, Layout, check_folders
@@ -195,11 +196,20 @@ class LayoutStore:
         tags = (item.annotations.get(REF_NAME) for item in self._layout.index().manifests)
         return tuple(sorted(tag for tag in tags if tag is not None))
 
+    def tags_with(self, prefixes: Collection[str], jobs: int = 1) -> tuple[str, ...]:  # noqa: ARG002
+        """Return the tags that begin with one of *prefixes*, sorted."""
+        return tuple(tag for tag in self.list_tags() if tag.startswith(tuple(prefixes)))
+
     def attach(self, body: bytes) -> Descriptor:
         """Store a manifest that has a ``subject``, and list it among the subject's referrers."""
         entry, subject = store.referrer_entry(body)
         self._layout.add_referrer(entry, body, subject)
         return entry
+
+    def detach(self, subject: Digest, gone: Collection[Digest]) -> None:
+        """Take the manifests *gone* off the subject's lists: a copied layout may have two."""
+        lists = oci.fallback_tag(subject), oci.own_tag(subject)
+        self.edit_indexes(dict.fromkeys(lists, store.without(gone)))
 
     def check_attachable(self, subject: Digest) -> None:
         """Do nothing: a layout's list can always be written anew."""

@@ -8,18 +8,26 @@
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from typing import TypeVar
 
 from nix_seed.core.errors import CouldNotCheck, NixSeedError
 from nix_seed.core.values import dataclass
 from nix_seed.registry.auth import Challenge, TokenAuthority, TokenScope, parse_challenges
 from nix_seed.registry.credentials import Keyring
-from nix_seed.registry.errors import Denied, Patience, Unreachable, failure
+from nix_seed.registry.errors import (
+    Denied,
+    Patience,
+    Unreachable,
+    failure,
+    is_registrys,
+    no_registry,
+)
 from nix_seed.registry.http import REDIRECTS, Answer, Transport
 from nix_seed.registry.rules import http
 
 _MOST_REDIRECTS = 5
+_ABSENT = (http.RegistryQuestion.THERE, http.RegistryQuestion.TAGS)
 _DOCKER_HUB = "docker.io"
 _DOCKER_HUB_HOST = "registry-1.docker.io"
 
@@ -94,6 +102,7 @@ class Session:
         # By a blob's address in the registry, where it was redirected to.
         self._storage: dict[str, str] = {}
         self._challenges: tuple[Challenge, ...] | None = None
+        self._known = False
         self._lock = threading.Lock()
 
     def call(self, request: RegistryRequest, *, limit: int = 1 << 20) -> Reply:
@@ -171,13 +180,46 @@ class Session:
             raise self._failure(request, answer, rule)
         body = b"" if request.method == "HEAD" else answer.read(limit)
         answer.close()
+        if body == b"" and request.method == "GET" and rule.meaning is http.Meaning.YES:
+            raise Unreachable(f"{request.doing}: the answer is empty", hint="try again later")
+        if rule.meaning is http.Meaning.NO and request.question in _ABSENT:
+            doubt = self._doubt(request, answer, body or b"")
+            if doubt is not None:
+                return Reply(http.Meaning.OTHER_WAY, answer.headers, answer.url, b"", doubt)
         return Reply(rule.meaning, answer.headers, answer.url, body)
+
+    def _doubt(self, request: RegistryRequest, answer: Answer, body: bytes) -> NixSeedError | None:
+        """Return what to raise where it was no registry that said "not there".
+
+        Any web server says 404. A registry shows what it is in its answers, or at ``/v2/``.
+        """
+        if self._known or is_registrys(answer.headers, body):
+            self._known = True
+            return None
+        greeting = replace(request, method="GET", url="", headers={}, body=None)
+        try:
+            found = self._authorized(greeting)
+        except Denied:
+            return None  # it has a token server
+        if found.status in http.LATER:
+            raise self._failure(greeting, found, http.judge(request.question, found.status))
+        said = found.status == 401 or (found.status == 200 and not http.is_page(found.headers))
+        self._known = said or is_registrys(found.headers, found.read_error())
+        found.close()
+        return None if self._known else no_registry(request.doing, answer.status, self.base())
 
     def _judge(self, request: RegistryRequest, answer: Answer) -> http.Rule:
         home = http.parse_url(self.base()).origin
         elsewhere = http.parse_url(answer.url).origin != home
         head = request.method == "HEAD"
-        return http.judge(request.question, answer.status, elsewhere=elsewhere, head=head)
+        rule = http.judge(request.question, answer.status, elsewhere=elsewhere, head=head)
+        if rule.meaning is http.Meaning.LATER and answer.status < 300:
+            # A login's page stays one.
+            if http.is_page(answer.headers):
+                return http.Rule(request.question, rule.statuses, http.Meaning.REFUSED)
+            # What answers another request may be followed by more of it.
+            answer.discard()
+        return rule
 
     def _failure(self, request: RegistryRequest, answer: Answer, rule: http.Rule) -> NixSeedError:
         host, home = http.parse_url(answer.url).netloc, http.parse_url(self.base()).netloc
@@ -221,6 +263,7 @@ class Session:
         found: tuple[Challenge, ...] = ()
         if answer.status == 401:
             found = parse_challenges(answer.headers.get("WWW-Authenticate", ""))
+            self._known |= any(each.scheme == "bearer" for each in found)
         elif answer.status == 403 and sent is not None and sent.startswith("Basic "):
             found = (Challenge("basic", {}),)  # so ECR says that a password has expired
         hidden = answer.status in (401, 403, 404) and sent is None and not found

@@ -10,7 +10,7 @@ bytes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Protocol
 
@@ -141,8 +141,16 @@ class ImageStore(Protocol):
         """Return every tag, sorted."""
         ...
 
+    def tags_with(self, prefixes: Collection[str], jobs: int = 1) -> tuple[str, ...]:
+        """Return the tags that begin with one of *prefixes*, each of which ends in a dot."""
+        ...
+
     def attach(self, body: bytes) -> Descriptor:
         """Store a manifest that has a ``subject``, and list it among the subject's referrers."""
+        ...
+
+    def detach(self, subject: Digest, gone: Collection[Digest]) -> None:
+        """Take the manifests *gone* off the subject's list; what others add meanwhile stays."""
         ...
 
     def check_attachable(self, subject: Digest) -> None:
@@ -171,6 +179,11 @@ def index_members(fetched: Fetched | None, where: str) -> tuple[Descriptor, ...]
         raise CheckedFalse(
             error.message, hint="remove the tag, or push the output again"
         ) from error
+
+
+def without(unwanted: Collection[Digest]) -> IndexEdit:
+    """Return the edit that takes the entries *unwanted* off a list."""
+    return lambda present: tuple(item for item in present if item.digest not in unwanted)
 
 
 def referrer_entry(body: bytes) -> tuple[Descriptor, Digest]:

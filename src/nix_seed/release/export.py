@@ -64,9 +64,9 @@ def export(
 ) -> Exported:
     """Copy what *reference* names, and its evidence, into the layout at *directory*."""
     source = stores.open(reference)
+    root = fetch(source, reference)
     target = stores.open(LayoutReference(str(directory)), create=True)
     copy = _Copy(source, target, deep)
-    root = fetch(source, reference)
     tell(Stage("export", f"exporting {reference}"))
     images = list(copy.image(root))
     said = {REF_NAME: EXPORT_TAG, oci.ANNOTATION_EXPORTED: str(reference)}

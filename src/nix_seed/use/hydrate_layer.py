@@ -21,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nix_seed.core.errors import CheckedFalse, InputError
+from nix_seed.core.processes import forked_pool
 from nix_seed.core.values import dataclass
 from nix_seed.formats.nix.store_path import PathInfo, StorePath
 from nix_seed.formats.oci.manifest import Descriptor, MediaType
@@ -55,7 +56,7 @@ class _Worker:
 _worker: _Worker | None = None
 
 
-def _begin(worker: _Worker, parent: tuple[int, int]) -> None:
+def _begin(worker: _Worker) -> None:
     global _worker  # noqa: PLW0603
     _worker = worker
     os.umask(0)
@@ -63,14 +64,6 @@ def _begin(worker: _Worker, parent: tuple[int, int]) -> None:
     # Else glibc gives the memory of each written frame back to the kernel, and zeroing fresh pages
     # costs as much as decoding.
     linux.keep_memory(mmap_from=32 << 20, trim_from=256 << 20)
-    reads, writes = parent
-    os.close(writes)
-
-    def end_with_parent() -> None:
-        os.read(reads, 1)  # nothing is ever written: it returns when the parent is gone
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _layer(task: LayerTask) -> Spent:
@@ -126,22 +119,14 @@ def workers(source: BlobReader, target: Target, count: int) -> Iterator[Workers]
         finally:
             os.umask(before)
         return
-    # Only here: who mounts works on layers in a process that is there.
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-
-    pipe = os.pipe()
-    context = multiprocessing.get_context("fork")
-    pool = ProcessPoolExecutor(count, context, partial(_begin, worker), (pipe,))
-    try:
-        yield Workers(pool, worker)
-    except BaseException:
-        _end(pool)
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-        os.close(pipe[0])
-        os.close(pipe[1])
+    with forked_pool(count, partial(_begin, worker)) as pool:
+        try:
+            yield Workers(pool, worker)
+        except BaseException:
+            _end(pool)
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _end(pool: ProcessPoolExecutor) -> None:

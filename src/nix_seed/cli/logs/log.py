@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nix_seed.cli.command import DIRECTORY, argument, option, seed_group
+from nix_seed.cli.command import DIRECTORY, PORT, argument, option, seed_group
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.options import json_option, state_directory
 from nix_seed.cli.say import answer, manner, say
-from nix_seed.core.files import explained
+from nix_seed.core.files import read_given_text
 from nix_seed.core.words import plural
 
 with lazily():
@@ -36,7 +36,7 @@ key_option = option("--key VKEY", "The log's verifier key [PLACE/log.vkey]; or a
 @argument("directory", type=DIRECTORY)
 @option("--origin NAME", "A new log's name, such as example.com/log.")
 @option("--host", "Address to listen on.", default="127.0.0.1")
-@option("--port", "Port; 0 takes any that is free.", default=7080)
+@option("--port PORT", "Port; 0 takes any that is free.", type=PORT, default=7080)
 @option("-q, --quiet", "Do not report requests.")
 def _serve(directory: Path, origin: str | None, host: str, port: int, quiet: bool) -> None:
     """Serve the log in DIRECTORY, making it if there is none.
@@ -122,8 +122,7 @@ def _check(place: str, key: str | None, no_remember: bool) -> None:
 
 def _reader(place: str, key: str | None) -> logs.TileReader:
     if key is not None and "+" not in key:
-        with explained(f"reading the key {key}"):
-            key = Path(key).read_text("utf-8").strip()
+        key = read_given_text(Path(key)).strip()
     return readers.open_reader(place, note.NoteKey.parse(key) if key is not None else None)
 
 

@@ -1,12 +1,11 @@
 """``nix-seed install``."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from nix_seed.cli import options as shared
-from nix_seed.cli.command import option, progress, seed_command
+from nix_seed.cli.command import PATH, option, progress, seed_command
 from nix_seed.cli.say import answer
 from nix_seed.formats.oci.reference import parse_reference
 
@@ -19,7 +18,7 @@ from nix_seed.formats.oci.reference import parse_reference
 @option(
     "--link FILE",
     "The link that keeps it from the garbage collector.",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default="result",
 )
 @shared.store_option

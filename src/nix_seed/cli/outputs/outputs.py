@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from nix_seed.cli import options as shared
-from nix_seed.cli.command import FILE, argument, exit_with, option, progress, seed_group
+from nix_seed.cli.command import FILE, PORT, argument, exit_with, option, progress, seed_group
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.outputs.options import branch_at_hand, event_text, seed_named, tell_pushed
 from nix_seed.cli.say import answer, columns, manner, say, table
@@ -76,7 +76,7 @@ def _push(**options: Any) -> None:
 @command.command("serve", short_help="Serve kept outputs to this machine's Nix.")
 @argument("reference", "REF")
 @shared.policy_option("Whose outputs are served.")
-@option("--port", "Port; 0 takes any that is free.", default=7090)
+@option("--port PORT", "Port; 0 takes any that is free.", type=PORT, default=7090)
 @option("--hours N", "End after so many hours.", type=click.IntRange(1, 168))
 @shared.state_option(
     "Where the key it signs by, and what logs showed, is kept [~/.local/state/nix-seed]."

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from nix_seed.cli import options as shared
-from nix_seed.cli.command import argument, option, progress, seed_command
+from nix_seed.cli.command import EXISTING_DIRECTORY, argument, option, progress, seed_command
 from nix_seed.cli.image.build import command as build, repository_of
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.release.attest import state, statement_of
@@ -34,7 +34,7 @@ with lazily():
     "--flake DIR",
     "The checkout to build and attest.",
     default=".",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    type=EXISTING_DIRECTORY,
 )
 @shared.made_options
 @option("--builder ID", "This builder's id in the policy [the signer's].")

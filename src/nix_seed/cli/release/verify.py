@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 
 from nix_seed.cli import options as shared
-from nix_seed.cli.command import argument, exit_with, option, progress, seed_command
+from nix_seed.cli.command import (
+    EXISTING_DIRECTORY,
+    argument,
+    exit_with,
+    option,
+    progress,
+    seed_command,
+)
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import answer, say
 from nix_seed.core.processes import current_system
@@ -271,7 +277,7 @@ def _detail_json(detail: claims.DissentDetail) -> dict[str, Any]:
 @option(
     "--offline DIR",
     "Use what `nix-seed export` put there, and no network.",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    type=EXISTING_DIRECTORY,
 )
 @shared.evidence_option
 @shared.state_option("Where what logs showed before is kept [~/.local/state/nix-seed].")

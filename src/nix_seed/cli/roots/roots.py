@@ -13,6 +13,7 @@ from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import answer
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.events import Stage, tell
+from nix_seed.core.files import read_given_text
 from nix_seed.core.processes import current_system
 from nix_seed.core.words import human_size, members, plain, plural
 from nix_seed.formats.nix.store_path import StorePath
@@ -63,9 +64,9 @@ def _policy(text: str) -> policies.RootsPolicy:
     if not path.is_file() and path.suffix != ".toml":
         return policies.RootsPolicy.parse(text)
     try:
-        return policies.RootsPolicy.parse_file(path.read_text("utf-8"), text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the policy {path}: {error}") from error
+        return policies.RootsPolicy.parse_file(read_given_text(path), text)
+    except CouldNotCheck as error:
+        raise InputError(f"cannot read the policy: {error.message}", hint=error.hint) from error
 
 
 def _roots(nix: nix.Nix, options: dict[str, Any]) -> tuple[origins.Roots, tuple[StorePath, ...]]:

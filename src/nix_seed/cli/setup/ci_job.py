@@ -20,7 +20,7 @@ from nix_seed.cli.trust.key import PASSPHRASE
 from nix_seed.cli.trust.options import why_stranger
 from nix_seed.core.errors import InputError, NixSeedError
 from nix_seed.core.events import Stage, listening
-from nix_seed.core.files import home
+from nix_seed.core.files import home, read_given
 from nix_seed.core.values import dataclass
 from nix_seed.flake.checkout import DEFAULT_POLICY, Login, find_line
 from nix_seed.flake.rules.nix_log import NixSaid, NixWork
@@ -192,7 +192,7 @@ class CiJob:
                 take_secrets()
 
         path = self.options["sigstore"]
-        return sigstore.KeylessSigner(Path(path).read_bytes() if path else None, token)
+        return sigstore.KeylessSigner(read_given(Path(path)) if path else None, token)
 
     def why_stranger(self, signer: sign.Signer | None) -> str | None:
         """Return why this job, a fork's for one, is rightly none that the policy knows."""

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import click
 
-from nix_seed.cli.command import argument, option, progress, seed_command
+from nix_seed.cli.command import EXISTING_DIRECTORY, argument, option, progress, seed_command
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.options import json_option
 from nix_seed.cli.say import answer, columns, folded, manner, say_styled
@@ -41,7 +41,7 @@ _WORDS = {
     "directory",
     "[DIR]",
     default=".",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    type=EXISTING_DIRECTORY,
 )
 @option("--github", "Write GitHub's workflow.", into="forge", flag_value="github")
 @option("--gitlab", "Write GitLab's configuration.", into="forge", flag_value="gitlab")

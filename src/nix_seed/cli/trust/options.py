@@ -10,6 +10,7 @@ from nix_seed.cli.command import EXISTING_FILE, option, together
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.options import policy_option
 from nix_seed.cli.trust.key import PASSPHRASE
+from nix_seed.core.files import read_given
 from nix_seed.release.attester import Attester, builder_of
 
 with lazily():
@@ -26,7 +27,7 @@ def signer_of(key: Path | None, sigstore: Path | None = None) -> sign.Signer:
     if key is not None:
         return sign.KeySigner.open(key, os.environ.get(PASSPHRASE))
 
-    return keyless.KeylessSigner(None if sigstore is None else sigstore.read_bytes())
+    return keyless.KeylessSigner(None if sigstore is None else read_given(sigstore))
 
 
 def attester_of(

@@ -126,7 +126,9 @@ class Index(_Document):
     artifact_type: str | None = field(default=None, metadata=at(omit=True))
 
 
-_TAG = re.compile(r"sha256-[0-9a-f]{64}(\.[a-z]+(-[a-z]+)*)?\Z")
+_TAG = re.compile(r"sha256-[0-9a-f]{64}(\.[a-z]+(-[a-z]+)*|\.[0-9a-f]{16})?\Z")
+MARK = 16
+"""Digits of a manifest's digest in the tag that marks it as attached."""
 
 
 def fallback_tag(subject: Digest) -> str:
@@ -139,8 +141,13 @@ def own_tag(subject: Digest) -> str:
     return f"{fallback_tag(subject)}.nix-seed"
 
 
+def mark_tag(subject: Digest, referrer: Digest) -> str:
+    """Return the tag that *referrer* alone has, by which it is found where its list lost it."""
+    return f"{fallback_tag(subject)}.{referrer.hex[:MARK]}"
+
+
 def lists_referrers(tag: str | None) -> bool:
-    """Whether *tag* is such a tag, or one of cosign's older kind (``….att``, ``….sig``)."""
+    """Whether *tag* is one of these, or one of cosign's older kind (``….att``, ``….sig``)."""
     return tag is not None and _TAG.match(tag) is not None
 
 

@@ -102,7 +102,8 @@ class Reference(_Named):
                 f"{text!r} names a flake, not an image", hint=f"build its image first: {_BUILD}"
             )
         if "://" in text:
-            bare = text.partition("://")[2]
+            host, slash, path = text.partition("://")[2].partition("?")[0].partition("/")
+            bare = f"{host.rpartition('@')[2]}{slash}{path}"
             raise InputError(f"{text!r}: a reference has no scheme", hint=f"write {bare}")
         if _ELSEWHERE.match(text):
             raise InputError(
@@ -111,6 +112,11 @@ class Reference(_Named):
             )
         rest, digest = _split_digest(text)
         registry, slash, path = rest.partition("/")
+        if slash and "@" in registry:
+            raise InputError(
+                f"{registry.rpartition('@')[2]}/{path}: a reference holds no user and no password",
+                hint="log in: `docker login`, `podman login`, or --username and --password-stdin",
+            )
         if text.startswith((".", "/", "~")):
             raise InputError(
                 f"{text!r} names a place on disk, and no registry",

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
 from nix_seed.core.files import locked, read_if_there, write_atomically
-from nix_seed.core.processes import cores, may_fork
+from nix_seed.core.processes import cores, forked_pool, may_fork
 from nix_seed.core.values import dataclass
 from nix_seed.image.read.merge import Unpacked, link, merge_layer
 from nix_seed.image.read.safe_root import DirectoryWriter, opened_directory, remove_tree, write_all
@@ -368,12 +368,10 @@ def _unpack_layers(image: Image, partial: Path, limits: Limits) -> list[Unpacked
         return [job.layer(position) for position in range(count)]
     # The largest first: a big layer begun last would leave the other cores idle at the end.
     order = sorted(range(count), key=lambda at: -image.layers[at][0].size)
-    # Only here: who finds the image unpacked should not wait for them.
-    import multiprocessing
-    from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+    # Only here: who finds the image unpacked should not wait for it.
+    from concurrent.futures import FIRST_EXCEPTION, wait
 
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(workers, context, _begin, (job,)) as pool:
+    with forked_pool(workers, lambda: _begin(job)) as pool, pool:
         tasks = {at: pool.submit(_layer, at) for at in order}
         done, _ = wait(tasks.values(), return_when=FIRST_EXCEPTION)
         pool.shutdown(wait=True, cancel_futures=True)

@@ -45,6 +45,11 @@ def tag_of(hash_part: str) -> str:
     return TAG_PREFIX + hash_part
 
 
+def hash_part_of(tag: str) -> str:
+    """Return the 32 characters of the path that is kept under *tag*."""
+    return tag.removeprefix(TAG_PREFIX)
+
+
 def lists_outputs(tag: str) -> bool:
     """Whether *tag* names a list of what is kept, or one builder's part of it."""
     return tag == NEWEST_TAG or _KEPT_TAG.match(tag) is not None

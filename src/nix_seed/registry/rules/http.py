@@ -18,7 +18,7 @@ and what people are told when none is left. ``docs/registries.md`` shows the sam
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -321,6 +321,7 @@ _ANY: Final = (
     ("401 403", Meaning.DENIED, "log in, or ask for the permission that is named"),
     ("407", Meaning.DENIED, "the proxy wants credentials: put them in HTTPS_PROXY"),
     (" ".join(map(str, sorted(LATER))), Meaning.LATER, "try again later"),
+    ("200 201 202 203 204 206", Meaning.LATER, "it answers something else; try again later"),
 )
 
 
@@ -387,3 +388,13 @@ def document_type(header: str | None, body: bytes = b"", label: str = "") -> str
         return inner
     is_index = isinstance(value, dict) and "manifests" in value
     return kind or (MediaType.INDEX if is_index else MediaType.MANIFEST)
+
+
+def follows(page: Sequence[str], last: str) -> bool:
+    """Whether *page* is sorted, by capitals or without, and comes after *last*: where it ends, and
+    what is missing, can then be told from a part of the list.
+    """
+    return any(
+        list(page) == sorted(page, key=key) and all(key(tag) > key(last) for tag in page[:1])
+        for key in (str, str.lower)
+    )
