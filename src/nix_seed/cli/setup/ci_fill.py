@@ -105,17 +105,10 @@ class SeedSearch:
         not what it says it is: that is never passed over. One that is not promoted yet is, unless
         it is the one image wanted.
         """
-        self._go()
-        return self.used
-
-    def _go(self) -> None:
-        """Take the right seed, or the nearest and then the right one."""
         if self._named is not None:
             found = fetch(self._job.stores.open(self._named), self._named)
             self._take(*self._chosen(self._named, found), "the image named")
-        elif self._nix.is_at_hand() and self._take_by_key():
-            return
-        else:
+        elif not (self._nix.is_at_hand() and self._take_by_key()):
             self._take_nearest()
         if self.used.nix is not None and not self._nix.is_at_hand():
             self._nix = replace(self._nix, bin_dir=self.used.nix)
@@ -131,6 +124,7 @@ class SeedSearch:
                 except (NixFailed, CouldNotCheck) as error:
                     reason = f"the Nix in the store does not start here: {error.message}"
                     raise CheckedFalse(reason, detail=error.detail) from error
+        return self.used
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
