@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,8 @@ import pytest
 from nix_seed.cli.setup.ci_job import CiJob
 from nix_seed.cli.setup.ci_promote import authority_of
 from nix_seed.cli.setup.ci_seed import prepare
-from nix_seed.cli.trust.options import why_stranger
 from nix_seed.core.errors import InputError
-from nix_seed.release.load import load_policy
 from nix_seed.setup.ci_host import CiHost
-from nix_seed.setup.rules.ci_inputs import evaluate_event
 from nix_seed.trust.sign import KeySigner
 from support.runner import git
 
@@ -156,5 +152,6 @@ def test_a_default_branch_that_the_policy_does_not_know_is_an_error(
 def test_a_key_that_the_policy_does_not_know_is_an_error(project: Path) -> None:
     """It is a secret, which somebody gave this job to sign with."""
     environ, _ = gitlab(prepared(project, "gitlab"), "feature")
-    policy = load_policy(project / "trust.toml", datetime.now(UTC)).policy
-    assert why_stranger(KeySigner.generate(), policy, evaluate_event(environ)) is None
+    options = dict.fromkeys(("seed_attr", "policy"), "") | {"flake": str(project)}
+    job = CiJob(options, CiHost(environ), {})
+    assert job.why_stranger(KeySigner.generate()) is None

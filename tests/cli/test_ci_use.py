@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from nix_seed.cli.setup import ci_use
+from nix_seed.cli.setup import ci_fill, ci_use
+from nix_seed.cli.setup.ci_fill import Used
 from nix_seed.cli.setup.ci_job import CiJob
 from nix_seed.core import processes as own_command
 from nix_seed.core.digests import Digest
@@ -23,7 +24,6 @@ from nix_seed.formats.oci.reference import Reference
 from nix_seed.registry.open import Stores
 from nix_seed.setup import ci_host as ci_store
 from nix_seed.setup.ci_host import CiHost
-from nix_seed.setup.ci_use import Used
 from nix_seed.use import hydrate as hydrating
 from nix_seed.use.hydrate import Hydrated, Seconds
 from nix_seed.use.mount import linux
@@ -89,7 +89,7 @@ class Machine:
 def fill(options: dict[str, Any], token: str = "") -> Hydrated:
     secrets = {"SEED_REGISTRY_TOKEN": token} if token else {}
     job = CiJob(OPTIONS | options, CiHost({}), secrets)
-    return ci_use.fill(job, IMAGE, "aarch64-darwin")
+    return ci_fill.fill(job, IMAGE, "aarch64-darwin")
 
 
 def test_a_fresh_mac_has_a_store_made_for_the_user(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,8 @@ from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.read.unpack import unpacked
 from nix_seed.registry.layout import REF_NAME, Image, Layout, open_image
 from nix_seed.setup.rules.diagnosis import (
-    ClauseResult,
+    Diagnosis,
+    Health,
     Kind,
     checks_for,
     contract_script,
@@ -30,26 +31,26 @@ from support.host_image import host_image
 from support.layouts import directory, file, symlink, tar
 
 
-def examine(engine: Engine, image: Image, tmp_path: Path, kind: Kind) -> tuple[ClauseResult, ...]:
+def examine(engine: Engine, image: Image, tmp_path: Path, kind: Kind) -> tuple[Diagnosis, ...]:
     checks = checks_for(kind, image.architecture)
     exchange = tmp_path / "exchange"
     exchange.mkdir()
     script = "exec > /.nix-seed/exchange/transcript 2>&1\n" + contract_script(checks)
     engine.run(engine.prepare(image), image, Job(("/bin/sh", "-c", script), exchange))
     transcript = (exchange / "transcript").read_text("utf-8", "replace")
-    return read_findings(checks, transcript)
+    return read_findings(engine.name, checks, transcript)
 
 
 def test_a_seed_keeps_the_contract(engine: Engine, image: Image, tmp_path: Path) -> None:
     findings = examine(engine, image, tmp_path, "seed")
     assert len(findings) > 25
-    assert {f.check.name: f.said for f in findings if not f.passed} == {}
+    assert {f.name: f.said for f in findings if f.outcome is not Health.FINE} == {}
 
 
 def test_a_run_image_keeps_the_contract(engine: Engine, run_image: Image, tmp_path: Path) -> None:
     findings = examine(engine, run_image, tmp_path, "run")
     assert len(findings) > 10
-    assert {f.check.name: f.said for f in findings if not f.passed} == {}
+    assert {f.name: f.said for f in findings if f.outcome is not Health.FINE} == {}
 
 
 def test_a_run_image_starts_its_program(engine: Engine, run_image: Image, tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ def test_each_broken_clause_is_found_with_its_fix(tmp_path: Path) -> None:
     )
     image = open_image(LayoutReference(str(host_image(tmp_path / "image", broken))))
     findings = examine(choose_engine("bwrap", tmp_path / "cache"), image, tmp_path, "seed")
-    failed = {finding.check.name: finding for finding in findings if not finding.passed}
+    failed = {f.name: f for f in findings if f.outcome is not Health.FINE}
     assert set(failed) == {
         "/tmp",
         "/etc/passwd",
@@ -96,7 +97,7 @@ def test_each_broken_clause_is_found_with_its_fix(tmp_path: Path) -> None:
         "Nix's store",
     }
     assert failed["/tmp"].said == "mode 755"
-    assert failed["/tmp"].check.fix == "give the image a directory /tmp of mode 1777"
+    assert failed["/tmp"].fix == "give the image a directory /tmp of mode 1777"
     assert failed["/etc/passwd"].said == "a symlink"
     assert failed["/etc/os-release"].said == "no line begins with ID=nixos"
     assert failed["zstd"].said == "not on PATH=/usr/bin"

@@ -29,23 +29,23 @@ ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 def refused(evm: Evm, entry: LedgerEntry, signatures: list[EvmSignature]) -> str:
     with pytest.raises(ContractRefused) as raised:
         evm.call_publish(entry, signatures)
-    assert evm.contract.entry(entry.commit_key) is None
+    assert evm.ledger().by_commit(entry.commit_key) == ()
     return raised.value.reason
 
 
 def test_what_a_threshold_signed_is_entered(evm: Evm) -> None:
     entry = release("a")
     evm.call_publish(entry, ascending(evm.signed(entry, "alice", "carol")))
-    found = evm.contract.entry(entry.commit_key)
+    [found] = evm.ledger().by_commit(entry.commit_key)
     assert found is not None
     assert found.says(entry)
-    assert evm.contract.entry_of(entry.root) == found
+    assert evm.ledger().by_root(entry.root) == (found,)
 
 
 def test_more_than_the_threshold_may_sign(evm: Evm) -> None:
     entry = release("a")
     evm.call_publish(entry, ascending(evm.signed(entry, "alice", "bob", "carol")))
-    assert evm.contract.status().count == 1
+    assert evm.ledger().status().count == 1
 
 
 def test_too_few(evm: Evm) -> None:
@@ -142,7 +142,7 @@ def test_a_commit_has_one_root_for_good(evm: Evm) -> None:
         with pytest.raises(ContractRefused) as raised:
             evm.call_publish(again, signatures)
         assert raised.value.reason == "commit has an entry"
-    found = evm.contract.entry(first.commit_key)
+    [found] = evm.ledger().by_commit(first.commit_key)
     assert found is not None
     assert found.says(first)
 
@@ -169,7 +169,7 @@ def test_zero_is_nothing(evm: Evm, name: str, reason: str) -> None:
 def test_builders_replace_themselves(evm: Evm) -> None:
     new = evm.builders("bob", "mallory", threshold=1, epoch=2)
     evm.call_set_builders(new, ascending(evm.sign(new, "alice", "bob")))
-    assert evm.contract.status().builders == new
+    assert evm.ledger().status().builders == new
     entry = release("a")
     with pytest.raises(ContractRefused) as raised:
         evm.call_publish(entry, evm.signed(entry, "alice", epoch=2))
@@ -229,13 +229,13 @@ def test_a_release_signed_is_no_change_of_builders(evm: Evm) -> None:
     ],
 )
 def test_thresholds_and_epochs(evm: Evm, threshold: int, epoch: int, reason: str) -> None:
-    members = evm.contract.status().builders.builders
+    members = evm.ledger().status().builders.builders
     new = BuilderSet(members, threshold, epoch)
     assert governance_refused(evm, new, ascending(evm.sign(new, "alice", "bob"))) == reason
 
 
 def test_sets_that_are_none(evm: Evm) -> None:
-    one, two, three = evm.contract.status().builders.builders
+    one, two, three = evm.ledger().status().builders.builders
     nobody = EvmBuilder("zero", "0x" + "0" * 40)
     cases = [
         ((), "threshold exceeds the builders"),
@@ -251,14 +251,14 @@ def test_sets_that_are_none(evm: Evm) -> None:
         new = BuilderSet(members, 1, 2)
         signatures = ascending(evm.sign(new, "alice", "bob"))
         assert governance_refused(evm, new, signatures) == reason, members
-    assert evm.contract.status().builders.epoch == 1
+    assert evm.ledger().status().builders.epoch == 1
 
 
 def governance_refused(evm: Evm, new: BuilderSet, signatures: list[EvmSignature]) -> str:
-    before = evm.contract.status().builders
+    before = evm.ledger().status().builders
     with pytest.raises(ContractRefused) as raised:
         evm.call_set_builders(new, signatures)
-    assert evm.contract.status().builders == before
+    assert evm.ledger().status().builders == before
     return raised.value.reason
 
 
@@ -270,7 +270,7 @@ def test_from_one_builder_to_as_many_as_there_may_be(chain: Chain, number: int) 
     signatures = ascending(evm.signed(entry, *names))
     assert refused(evm, entry, signatures[:-1]) == "too few signatures"
     evm.call_publish(entry, signatures)
-    assert evm.contract.status().count == 1
+    assert evm.ledger().status().count == 1
 
 
 def test_more_builders_than_there_may_be(evm: Evm) -> None:
@@ -293,7 +293,7 @@ def test_a_chain_that_forks_takes_its_signatures_along_no_more() -> None:
         chain.chain_id = 4242
         assert_strange(evm, entry, before)
         evm.call_publish(entry, ascending(evm.signed(entry, "alice", "bob")))
-        assert evm.contract.status().count == 1
+        assert evm.ledger().status().count == 1
 
 
 @dataclass
@@ -355,10 +355,10 @@ def test_a_random_walk_agrees_with_a_model_of_the_contract(chain: Chain, seed: i
         else:
             with pytest.raises(ContractRefused):
                 call()
-    found = evm.contract.entries()
+    found = list(evm.ledger().entries())
     assert [(each.commit_key, each.root) for each in found] == list(model.entries.items())
-    assert len(evm.contract.history()) == model.epoch
-    assert {each.id for each in evm.contract.status().builders.builders} == model.members
+    assert len(evm.ledger().history()) == model.epoch
+    assert {each.id for each in evm.ledger().status().builders.builders} == model.members
     assert len(found) >= 2
     assert model.epoch >= 3
 

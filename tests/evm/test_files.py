@@ -14,7 +14,7 @@ from eth_account.messages import _hash_eip191_message
 from eth_utils.crypto import keccak
 from hypothesis import given, strategies as st
 
-from nix_seed.core.errors import InputError
+from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.evm.signatures import (
     BuilderSet,
     Domain,
@@ -324,15 +324,21 @@ def test_signatures_are_collected_by_builder_and_content(key: EvmKey) -> None:
     members = [EvmBuilder.read("alice", key.address), EvmBuilder.read("bob", bob.address)]
     builders = BuilderSet.propose(members, 2, 1)
     make: Callable[[EvmKey], EvmSignature] = lambda k: EvmSignature.make(k, DOMAIN, RELEASE)  # noqa: E731
-    found = collect([make(key), make(key), make(eve)], DOMAIN, RELEASE, builders)
-    assert not found.enough
-    assert [each.id for each in found.signed_by] == ["alice"]
-    assert [each.id for each in found.missing] == ["bob"]
-    assert found.strangers == (eve.address,)
-    assert collect([make(bob), make(key)], DOMAIN, RELEASE, builders).enough
-    for other in (replace(DOMAIN, chain_id=2), replace(DOMAIN, address=ADDRESS)):
-        assert not collect([make(bob), make(key)], other, RELEASE, builders).counted
-    assert not collect([make(key)], DOMAIN, replace(RELEASE, epoch=2), builders).counted
+    pair = [make(bob), make(key)]
+    assert {each.signer for each in collect(pair, DOMAIN, RELEASE, builders)} == {
+        each.account for each in members
+    }
+    later = replace(RELEASE, epoch=2)
+    for signed, domain, content, told in (
+        ([make(key), make(key), make(eve)], DOMAIN, RELEASE, "1 of the 2 .*; missing: bob"),
+        (pair, replace(DOMAIN, chain_id=2), RELEASE, "0 of the 2"),
+        (pair, replace(DOMAIN, address=ADDRESS), RELEASE, "0 of the 2"),
+        ([make(key)], DOMAIN, later, "0 of the 2"),
+    ):
+        with pytest.raises(CheckedFalse, match=told) as raised:
+            collect(signed, domain, content, builders)
+        assert raised.value.hint is not None
+        assert (eve.address in raised.value.hint) == (len(signed) == 3)
 
 
 def test_typed_data_is_what_a_wallet_takes() -> None:

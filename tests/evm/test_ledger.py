@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError
-from nix_seed.evm.contract import Contract, EvmLedger
+from nix_seed.evm.contract import EvmLedger
 from nix_seed.evm.node import ContractRefused, EvmNode
 from nix_seed.evm.nodes import GWEI, Nodes, Sender
 from nix_seed.evm.signatures import Domain, ReleaseMessage
@@ -51,9 +51,9 @@ def test_the_same_again_is_a_look_up(evm: Evm) -> None:
     """It takes neither signatures nor an account."""
     entry = release("a")
     evm.publish(entry, "alice", "bob")
-    found = EvmLedger(evm.contract).publish(replace(entry, position="elsewhere"))
+    found = EvmLedger(evm.spec, evm.nodes(0)).publish(replace(entry, position="elsewhere"))
     assert found.says(entry)
-    assert evm.contract.status().count == 1
+    assert evm.ledger().status().count == 1
 
 
 @pytest.mark.parametrize("what", ["root", "record"])
@@ -81,7 +81,7 @@ def test_too_few_signatures_name_who_is_missing(evm: Evm) -> None:
     entry = release("a")
     with pytest.raises(CheckedFalse) as raised:
         evm.publish(entry, "carol")
-    missing = [each.id for each in evm.contract.status().builders.builders if each.id != "carol"]
+    missing = [each.id for each in evm.ledger().status().builders.builders if each.id != "carol"]
     assert raised.value.message == (
         f"1 of the 2 builders of epoch 1 that must sign did; missing: {', '.join(missing)}"
     )
@@ -119,7 +119,7 @@ def test_a_signature_given_twice_counts_once(evm: Evm) -> None:
 
 def test_publishing_takes_an_account(evm: Evm) -> None:
     entry = release("a")
-    ledger = EvmLedger(evm.contract, signatures=evm.signed(entry, "alice", "bob"))
+    ledger = EvmLedger(evm.spec, evm.nodes(0), signatures=evm.signed(entry, "alice", "bob"))
     with pytest.raises(InputError, match="takes an account that pays") as raised:
         ledger.publish(entry)
     assert raised.value.hint == "name its key with --key"
@@ -129,7 +129,7 @@ def test_an_account_without_money_enters_nothing(evm: Evm) -> None:
     entry = release("a")
     poor = Sender(evm.keys["mallory"], wait=0.0)
     with pytest.raises(CouldNotCheck):
-        EvmLedger(evm.contract, poor, evm.signed(entry, "alice", "bob")).publish(entry)
+        evm.ledger(evm.signed(entry, "alice", "bob"), poor).publish(entry)
     assert evm.ledger().by_commit(entry.commit_key) == ()
 
 
@@ -145,7 +145,7 @@ def test_two_promoters_race_to_one_entry(evm: Evm, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(Sender, "send", beaten)
     assert evm.publish(entry, "alice", "bob").says(entry)
-    assert evm.contract.status().count == 1
+    assert evm.ledger().status().count == 1
 
     def beaten_by_another(sender: Sender, *arguments: object) -> object:
         monkeypatch.setattr(Sender, "send", send)
@@ -160,7 +160,7 @@ def test_two_promoters_race_to_one_entry(evm: Evm, monkeypatch: pytest.MonkeyPat
 def test_gas_may_not_cost_more_than_allowed(evm: Evm) -> None:
     entry = release("a")
     careful = replace(evm.sender, most=1)
-    ledger = EvmLedger(evm.contract, careful, evm.signed(entry, "alice", "bob"))
+    ledger = evm.ledger(evm.signed(entry, "alice", "bob"), careful)
     with pytest.raises(InputError, match=r"at most 0\.0 are to be paid") as raised:
         ledger.publish(entry)
     assert raised.value.hint == "wait until it is cheaper, or raise --max-fee"
@@ -177,14 +177,14 @@ def test_an_entry_counts_only_once_it_is_final(chain: Chain) -> None:
     assert evm.naps - naps >= 3, "it waited for three blocks on top"
     impatient = replace(evm.sender, wait=0.0, patience=Patience(sleep=lambda _: None))
     other = release("b")
-    ledger = EvmLedger(evm.contract, impatient, evm.signed(other, "alice", "bob"))
+    ledger = evm.ledger(evm.signed(other, "alice", "bob"), impatient)
     with pytest.raises(CouldNotCheck, match="it is sent, and not final within 0 s") as raised:
         ledger.publish(other)
     assert raised.value.hint is not None
     assert "what is entered is not entered twice" in raised.value.hint
     assert evm.ledger().by_commit(other.commit_key) == ()
     assert evm.publish(other).says(other), "the same again waits, and sends nothing"
-    assert evm.contract.status().count == 2
+    assert evm.ledger().status().count == 2
 
 
 def test_no_block_is_final_yet(chain: Chain) -> None:
@@ -192,7 +192,7 @@ def test_no_block_is_final_yet(chain: Chain) -> None:
     evm.confirmations = 1_000_000
     with pytest.raises(CouldNotCheck, match="knows no final block yet"):
         evm.ledger().by_commit(digest("a"))
-    contract = Contract(replace(evm.spec, confirmations=0, from_block=1_000_000), evm.nodes(0))
+    contract = EvmLedger(replace(evm.spec, confirmations=0, from_block=1_000_000), evm.nodes(0))
     with pytest.raises(CouldNotCheck, match="block 1000000, where the ledger begins, is not final"):
         contract.status()
 
@@ -216,7 +216,7 @@ def test_a_chain_reorganised_while_it_is_read_is_read_again(chain: Chain) -> Non
     message = r"the chain was reorganised at block \d+ while it was read"
 
     def read_late() -> None:
-        with evm.contract.view() as view:
+        with evm.ledger().view() as view:
             assert view.read("count") == 1
             chain.rewind(mark)
             evm.publish(release("b"), "alice", "bob")
@@ -231,7 +231,7 @@ def test_a_chain_that_got_shorter_while_it_is_read(chain: Chain) -> None:
     chain.mine(3)
 
     def read_late() -> None:
-        with evm.contract.view() as view:
+        with evm.ledger().view() as view:
             assert view.read("count") == 0
             chain.rewind(mark)
 
@@ -245,14 +245,14 @@ def test_waiting_for_a_transaction_survives_a_reorganisation(chain: Chain) -> No
     chain.mine(2)
     evm.confirmations = 2
     entry = release("a")
-    mark, height = chain.keep(), evm.contract.nodes.first.height(0)
+    mark, height = chain.keep(), evm.ledger().nodes.first.height(0)
     undone = False
 
     def sleep(seconds: float) -> None:
         nonlocal undone
         if not undone:
             # A real node mines by itself, and what it has not mined yet is not undone.
-            while evm.contract.nodes.first.height(0) == height:
+            while evm.ledger().nodes.first.height(0) == height:
                 time.sleep(0.01)
             undone = True
             chain.rewind(mark)
@@ -261,7 +261,7 @@ def test_waiting_for_a_transaction_survives_a_reorganisation(chain: Chain) -> No
     ticks = iter(range(1000))
     patience = Patience(sleep=sleep, monotonic=lambda: float(next(ticks)))
     hasty = replace(evm.sender, wait=8.0, patience=patience)
-    ledger = EvmLedger(evm.contract, hasty, evm.signed(entry, "alice", "bob"))
+    ledger = evm.ledger(evm.signed(entry, "alice", "bob"), hasty)
     with pytest.raises(CouldNotCheck, match="not final within 8 s"):
         ledger.publish(entry)
     assert undone
@@ -274,16 +274,16 @@ def test_the_wrong_chain_and_the_wrong_contract(evm: Evm) -> None:
     with pytest.raises(
         CheckedFalse, match=f"the node here follows chain {evm.chain.chain_id}, not 1"
     ):
-        Contract(replace(spec, chain_id=1), elsewhere).status()
+        EvmLedger(replace(spec, chain_id=1), elsewhere).status()
     evm.chain.mine()
-    early = Contract(replace(spec, confirmations=3, from_block=0), evm.nodes(3))
+    early = EvmLedger(replace(spec, confirmations=3, from_block=0), evm.nodes(3))
     with pytest.raises(CouldNotCheck, match=r"is in a block that is not final yet"):
         early.status()
     nobody = replace(spec, address="0x" + "12" * 20)
     with pytest.raises(
         CheckedFalse, match=f"there is no contract at 0x12.* on chain {spec.chain_id}"
     ):
-        Contract(nobody, evm.nodes(0)).status()
+        EvmLedger(nobody, evm.nodes(0)).status()
 
 
 def test_nodes_are_needed(evm: Evm) -> None:
@@ -292,18 +292,18 @@ def test_nodes_are_needed(evm: Evm) -> None:
 
 
 def test_builders_change_and_their_history_is_replayed(evm: Evm) -> None:
-    first = evm.contract.status().builders
+    first = evm.ledger().status().builders
     second = evm.builders("alice", "mallory", threshold=1, epoch=2)
-    evm.contract.set_builders(second, evm.sign(second, "alice", "carol"), evm.sender)
+    evm.ledger(evm.sign(second, "alice", "carol")).set_builders(second)
     third = evm.builders("mallory", threshold=1, epoch=3)
-    evm.contract.set_builders(third, evm.sign(third, "alice"), evm.sender)
-    assert evm.contract.history() == (first, second, third)
-    assert evm.contract.status().builders == third
+    evm.ledger(evm.sign(third, "alice")).set_builders(third)
+    assert evm.ledger().history() == (first, second, third)
+    assert evm.ledger().status().builders == third
     with pytest.raises(CheckedFalse, match="are for epoch 2, and the contract's next is 4"):
-        evm.contract.set_builders(second, evm.sign(second, "alice", "carol"), evm.sender)
+        evm.ledger(evm.sign(second, "alice", "carol")).set_builders(second)
     fourth = evm.builders("alice", threshold=1, epoch=4)
     with pytest.raises(CheckedFalse, match=r"0 of the 1 builders of epoch 3 .* missing: mallory"):
-        evm.contract.set_builders(fourth, evm.sign(fourth, "alice"), evm.sender)
+        evm.ledger(evm.sign(fourth, "alice")).set_builders(fourth)
 
 
 def test_refusals_are_quoted_in_the_contracts_own_words(evm: Evm) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, NixSeedError
-from nix_seed.evm.contract import Contract, EvmLedger
+from nix_seed.evm.contract import EvmLedger
 from nix_seed.evm.node import EvmNode, HttpProvider
 from nix_seed.evm.nodes import Nodes
 from nix_seed.release.rules.record import LedgerEntry
@@ -251,7 +251,7 @@ def answer_of(
 def altered(world: Evm, method: str, path: tuple[Any, ...], garbage: Any) -> EvmLedger:
     assert world.chain.url is not None
     provider = Altered(world.chain.url, method, path, garbage)
-    return EvmLedger(Contract(world.spec, Nodes([EvmNode(provider, "liar")], 31337, 0)))
+    return EvmLedger(world.spec, Nodes([EvmNode(provider, "liar")], 31337, 0))
 
 
 class Altered(HttpProvider):

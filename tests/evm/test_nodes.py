@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
-from nix_seed.evm.contract import Contract, EvmLedger
+from nix_seed.evm.contract import EvmLedger
 from nix_seed.evm.node import EvmNode, HttpProvider
 from nix_seed.evm.nodes import Nodes
 from nix_seed.registry.errors import Patience, Unreachable
@@ -119,8 +119,9 @@ def test_a_claimed_revert_is_quoted_in_known_words_only(world: Evm) -> None:
     entry = release("d")
     assert world.chain.url is not None
     with lying(world.chain.url, alter) as url:
-        reading = ledger_of(world, [url])
-        ledger = EvmLedger(reading.contract, world.sender, world.signed(entry, "alice", "bob"))
+        nodes = Nodes([EvmNode.connect(url, PATIENCE)], world.chain.chain_id, 0)
+        signed = world.signed(entry, "alice", "bob")
+        ledger = EvmLedger(world.spec, nodes, world.sender, signed)
         with pytest.raises(CheckedFalse, match="it reverts, without a reason") as raised:
             ledger.publish(entry)
     assert "money" not in str(raised.value)
@@ -135,8 +136,9 @@ def test_a_price_or_an_amount_of_gas_that_is_made_up(world: Evm) -> None:
     assert world.chain.url is not None
     for alter, kind, words in cases:
         with lying(world.chain.url, alter) as url:
-            reading = ledger_of(world, [url])
-            ledger = EvmLedger(reading.contract, world.sender, world.signed(entry, "alice", "bob"))
+            nodes = Nodes([EvmNode.connect(url, PATIENCE)], world.chain.chain_id, 0)
+            signed = world.signed(entry, "alice", "bob")
+            ledger = EvmLedger(world.spec, nodes, world.sender, signed)
             with pytest.raises(kind, match=words):
                 ledger.publish(entry)
     assert world.ledger().by_commit(entry.commit_key) == ()
@@ -161,7 +163,7 @@ def test_a_transaction_said_to_be_made_that_was_not(world: Evm) -> None:
 
     assert world.chain.url is not None
     nodes = Nodes([EvmNode(Swallowing(world.chain.url, PATIENCE), "thief")], 31337, 0)
-    ledger = EvmLedger(Contract(world.spec, nodes), hasty, world.signed(entry, "alice", "bob"))
+    ledger = EvmLedger(world.spec, nodes, hasty, world.signed(entry, "alice", "bob"))
     with pytest.raises(CouldNotCheck, match="it is sent, and not final within 0 s"):
         ledger.publish(entry)
     assert swallowed
@@ -214,7 +216,7 @@ def test_a_reorganisation_by_the_node_itself() -> None:
         evm = Evm(chain)
         chain.mine(5)
         evm.publish(release("a"), "alice", "bob")
-        deep = EvmLedger(Contract(replace(evm.spec, confirmations=3), evm.nodes(3)))
+        deep = EvmLedger(replace(evm.spec, confirmations=3), evm.nodes(3))
         assert deep.by_commit(release("a").commit_key) == ()
         chain.do("anvil_reorg", 2, [])
         evm.publish(release("a", "'"), "alice", "bob")

@@ -11,7 +11,7 @@ from web3.exceptions import Web3Exception
 
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck
-from nix_seed.evm.contract import Contract
+from nix_seed.evm.contract import EvmLedger
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.open import Stores
@@ -112,7 +112,7 @@ def test_what_the_library_of_a_ledger_raises_is_could_not_check(
         raise Web3Exception("the node speaks in tongues")
 
     size = world.log.checkpoint().head.size
-    monkeypatch.setattr(Contract, "entry", breaks)
+    monkeypatch.setattr(EvmLedger, "by_commit", breaks)
     with pytest.raises(CouldNotCheck, match="Web3Exception: the node speaks in tongues"):
         release(world, evm)
     assert world.log.checkpoint().head.size == size

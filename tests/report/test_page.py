@@ -20,7 +20,7 @@ from nix_seed.core.verdict import Check, Fate
 from nix_seed.flake.rules.licence import UNSTATED, Licence
 from nix_seed.licences.rules.judge import Judged
 from nix_seed.release.rules import record as promotion
-from nix_seed.report.page.document import licence_state, report_page
+from nix_seed.report.page.document import licence_section, report_page
 from nix_seed.report.page.parts import (
     Child,
     PageSection,
@@ -252,14 +252,14 @@ def test_the_commit_is_that_of_a_met_quorum(tmp_path: Path) -> None:
 def test_what_nobody_knows_the_licence_of_is_no_yes() -> None:
     spec = spec_of([("base", [("a", 500)])])
     report = plain_report(spec)
-    assert licence_state(spec, report.licences) is State.NOT_ASKED
+    assert licence_section(spec, report.licences).state is State.NOT_ASKED
     [path] = spec.paths
 
     def judged(licence: Licence) -> JudgedPaths:
         return JudgedPaths(".", (Judged(path, licence),), ())
 
-    assert licence_state(spec, judged(Licence("MIT", "redistributable"))) is State.VERIFIED
-    assert licence_state(spec, judged(UNSTATED)) is State.UNCHECKED
+    assert licence_section(spec, judged(Licence("MIT", "redistributable"))).state is State.VERIFIED
+    assert licence_section(spec, judged(UNSTATED)).state is State.UNCHECKED
 
 
 def test_a_promotion_is_shown_among_the_checks(tmp_path: Path) -> None:

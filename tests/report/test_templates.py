@@ -96,7 +96,7 @@ def test_each_macro_that_takes_text_escapes_it(text: str) -> None:
         macro("facts", [(text, text)]),
         parts.check_list([parts.ShownCheck(text, State.FALSE, text, text)]),
         macro("title", text, text, text),
-        macro("glance", [(text, text, State.FALSE, text)], of="image.html.j2"),
+        macro("glance", [parts.PageSection(text, text, text, None, text)], of="image.html.j2"),
         macro("tier_name", text, text),
     ):
         read = Reader(made)

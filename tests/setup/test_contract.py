@@ -6,7 +6,13 @@ import subprocess
 
 import pytest
 
-from nix_seed.setup.rules.diagnosis import Clause, checks_for, contract_script, read_findings
+from nix_seed.setup.rules.diagnosis import (
+    Clause,
+    Health,
+    checks_for,
+    contract_script,
+    read_findings,
+)
 
 KINDS = [(kind, arch) for kind in ("seed", "run") for arch in ("amd64", "arm64", "riscv64")]
 
@@ -32,18 +38,19 @@ def run(*checks: Clause, cut: int | None = None) -> list[tuple[bool, str]]:
     script = contract_script(checks)
     done = subprocess.run(["/bin/sh"], input=script, text=True, capture_output=True, check=False)
     transcript = done.stdout
-    return [(each.passed, each.said) for each in read_findings(checks, transcript[:cut])]
+    found = read_findings("bwrap", checks, transcript[:cut])
+    return [(each.outcome is Health.FINE, each.said) for each in found]
 
 
-GOOD = Clause("good", "true", "", "")
-BAD = Clause("bad", "echo no >&2; exit 3", "", "")
-LYING = Clause("lying", "echo; echo '::2::0'; exit 1", "", "")
+GOOD = Clause("good", "true", "why", "fix")
+BAD = Clause("bad", "echo no >&2; exit 3", "why", "fix")
+LYING = Clause("lying", "echo; echo '::2::0'; exit 1", "why", "fix")
 
 
 def test_each_check_has_its_own_result() -> None:
     assert run(GOOD, BAD, GOOD) == [(True, ""), (False, "no"), (True, "")]
-    assert run(Clause("syntax", "cd /nowhere && (", "", ""), GOOD)[0][0] is False
-    assert run(Clause("exits", "exit 0", "", ""), BAD) == [(True, ""), (False, "no")]
+    assert run(Clause("syntax", "cd /nowhere && (", "why", "fix"), GOOD)[0][0] is False
+    assert run(Clause("exits", "exit 0", "why", "fix"), BAD) == [(True, ""), (False, "no")]
 
 
 def test_a_check_that_was_not_reached_did_not_pass() -> None:

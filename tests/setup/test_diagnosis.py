@@ -11,11 +11,10 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixFai
 from nix_seed.flake.rules.nix_version import NixVersion, parse_nix_version
 from nix_seed.setup.rules.diagnosis import (
     Clause,
-    ClauseResult,
     Diagnosis,
     Health,
+    diagnose_clause,
     diagnose_error,
-    diagnose_finding,
     exit_code,
     judge_clock,
     judge_engines,
@@ -72,10 +71,10 @@ def test_errors_in_a_check(error: Exception, outcome: Health, said: str, fix: st
 
 def test_clauses_of_the_contract_keep_their_fix() -> None:
     check = Clause("name", "shell", "why", "fix")
-    assert diagnose_finding("bwrap", ClauseResult(check, True, "v1")) == Diagnosis(
+    assert diagnose_clause("bwrap", check, "v1", passed=True) == Diagnosis(
         "bwrap", "name", FINE, "v1", why="why"
     )
-    assert diagnose_finding("bwrap", ClauseResult(check, False, "")) == Diagnosis(
+    assert diagnose_clause("bwrap", check, "", passed=False) == Diagnosis(
         "bwrap", "name", FALSE, "it failed, and said nothing", "fix", "why"
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 from web3 import Web3
 
 from nix_seed.core.digests import Digest
-from nix_seed.evm.contract import Contract, EvmLedger, deploy
+from nix_seed.evm.contract import EvmLedger, deploy
 from nix_seed.evm.node import EvmNode, shipped
 from nix_seed.evm.nodes import Nodes, Sender, Sent
 from nix_seed.evm.signatures import (
@@ -90,10 +90,6 @@ class Evm:
     def domain(self) -> Domain:
         return Domain(self.chain.chain_id, self.address)
 
-    @property
-    def contract(self) -> Contract:
-        return Contract(self.spec, self.nodes(self.confirmations))
-
     def sign(
         self, content: Signed, *names: str, domain: Domain | None = None
     ) -> list[EvmSignature]:
@@ -102,8 +98,11 @@ class Evm:
     def signed(self, entry: LedgerEntry, *names: str, epoch: int = 1) -> list[EvmSignature]:
         return self.sign(ReleaseMessage(entry, epoch), *names)
 
-    def ledger(self, signatures: Sequence[EvmSignature] = ()) -> EvmLedger:
-        return EvmLedger(self.contract, self.sender, signatures)
+    def ledger(
+        self, signatures: Sequence[EvmSignature] = (), sender: Sender | None = None
+    ) -> EvmLedger:
+        nodes = self.nodes(self.confirmations)
+        return EvmLedger(self.spec, nodes, sender or self.sender, signatures)
 
     def publish(self, entry: LedgerEntry, *names: str, epoch: int = 1) -> LedgerEntry:
         return self.ledger(self.signed(entry, *names, epoch=epoch)).publish(entry)

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from nix_seed.evm.contract import Contract, EvmLedger
+from nix_seed.evm.contract import EvmLedger
 from nix_seed.evm.node import EvmNode
 from nix_seed.evm.nodes import Nodes
 from support import web
@@ -61,7 +61,7 @@ def lying(url: str, alter: Alter, path: str = "") -> Iterator[str]:
 
 def ledger_of(world: Evm, urls: Sequence[str], confirmations: int | None = 0) -> EvmLedger:
     nodes = [EvmNode.connect(url, PATIENCE) for url in urls]
-    return EvmLedger(Contract(world.spec, Nodes(nodes, world.chain.chain_id, confirmations)))
+    return EvmLedger(world.spec, Nodes(nodes, world.chain.chain_id, confirmations))
 
 
 @contextmanager

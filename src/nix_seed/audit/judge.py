@@ -369,21 +369,12 @@ def _documents(
             except InputError:
                 continue  # told of as missing, unless another is good
         elif each.type == EVIDENCE_TYPE and Digest.of(each.text) == record.evidence:
-            evidence = _evidence(record, each.text)
+            try:
+                head = TreeHead(record.size, record.root.raw)
+                evidence = Evidence.read(each.text, record.commit, head)
+            except CheckedFalse as error:
+                evidence = record.finding(Kind.QUORUM, Severity.ALARM, error.message)
     if evidence is None:
         reason = f"the evidence of {record.commit}, {record.evidence}, is nowhere"
         evidence = record.finding(Kind.GAP, Severity.ALARM, reason)
     return evidence, tuple(proofs)
-
-
-def _evidence(record: LedgerRecord, text: bytes) -> Evidence | AuditFinding:
-    reason = f"the evidence of {record.commit} is of another release than its record signs"
-    try:
-        evidence = Evidence.parse(text, f"the evidence of {record.commit}")
-        head = TreeHead(record.size, record.root.raw)
-        release = evidence.release
-        if release.head == head and release.leaves[0].commit == record.commit:
-            return evidence
-    except InputError as error:
-        reason = error.message
-    return record.finding(Kind.QUORUM, Severity.ALARM, reason)

@@ -20,7 +20,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from nix_seed.cli.say import manner
+from nix_seed.cli.say import manner, say
 from nix_seed.core.events import ignore, listening
 
 
@@ -142,6 +142,17 @@ def argument(name: str, shown: str | None = None, **more: Any) -> Callable[[Any]
 def exit_with(code: int) -> NoReturn:
     """End the command with *code*, and close what was opened for it."""
     click.get_current_context().exit(code)
+
+
+def serve(run: Callable[[], None], *signals: signal.Signals) -> None:
+    """Serve by *run* until Ctrl-C or a service manager ends it, or one of *signals*."""
+    for number in (signal.SIGTERM, *signals):
+        signal.signal(number, lambda *_: sys.exit(0))
+    sys.stdout.flush()
+    try:
+        run()
+    except KeyboardInterrupt:
+        say("stopped", err=True)
 
 
 def option(

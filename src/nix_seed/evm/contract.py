@@ -7,9 +7,10 @@ ends in the contract's own ``head`` or is not what happened. To releases it is a
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from eth_utils.crypto import keccak
 from web3 import Web3
@@ -24,7 +25,8 @@ from nix_seed.evm.signatures import BuilderSet, EvmSignature
 from nix_seed.release.rules.record import LedgerEntry
 from nix_seed.trust.rules.policy import LedgerSpec
 
-_NOTHING = bytes(32)
+_NOTHING: Final = bytes(32)
+_LIES: Final = "a node that lies shows this; ask another"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,64 +39,78 @@ class Status:
     block: int
 
 
-class Contract:
-    """The contract of *spec*, seen through *nodes*. Everything read is final, and of all nodes."""
+class EvmLedger:
+    """The contract of *spec*, seen through *nodes*; satisfies ``Ledger``.
 
-    def __init__(self, spec: LedgerSpec, nodes: Nodes) -> None:
+    What it returns is final and, with several nodes, what all of them say. Publishing and changing
+    the builders take *signatures* of those there are, and a *sender* who pays; reading neither.
+    """
+
+    def __init__(
+        self,
+        spec: LedgerSpec,
+        nodes: Nodes,
+        sender: Sender | None = None,
+        signatures: Sequence[EvmSignature] = (),
+    ) -> None:
         self.spec = spec
         self.nodes = nodes
         self.domain = signing.Domain.of(spec)
+        self._sender = sender
+        self._signatures = tuple(signatures)
 
     @classmethod
-    def open(cls, spec: LedgerSpec) -> Self:
+    def open(
+        cls,
+        spec: LedgerSpec,
+        sender: Sender | None = None,
+        signatures: Sequence[EvmSignature] = (),
+    ) -> Self:
         """Return the contract of *spec*, seen through its nodes; none is asked yet."""
-        return cls(spec, Nodes.connect(spec.chain_id, spec.rpc, spec.confirmations))
+        nodes = Nodes.connect(spec.chain_id, spec.rpc, spec.confirmations)
+        return cls(spec, nodes, sender, signatures)
 
-    @contextmanager
-    def view(self) -> Iterator[View]:
+    @property
+    def name(self) -> str:
+        """The policy's id of it, its chain and address."""
+        return f"{self.spec.id} ({self.domain.address} on chain {self.spec.chain_id})"
+
+    def view(self) -> AbstractContextManager[View]:
         """Give a view of it at the newest final block; its code has been compared."""
-        with self.nodes.view(self.domain.address, self.spec.from_block) as view:
-            yield view
+        return self.nodes.view(self.domain.address, self.spec.from_block)
 
     def status(self) -> Status:
         """Return the present builders, the number of entries, and the head of their chain."""
         with self.view() as view:
-            return Status(
-                present_builders(view), view.read("count"), view.read("head"), view.block.number
-            )
+            head = view.read("head")
+            return Status(present_builders(view), view.read("count"), head, view.block.number)
 
-    def entry(self, commit_key: Digest) -> LedgerEntry | None:
-        """Return what is entered for a commit, if anything is."""
+    def by_commit(self, commit_key: Digest) -> tuple[LedgerEntry, ...]:
+        """Return the one entry of a commit, or none: the contract takes no second."""
         with self.view() as view:
-            return self._read(view, commit_key)
+            return self._entries(view, commit_key)
 
-    def is_entered(self, commit_key: Digest) -> bool:
-        """Whether anything stands for a commit in the newest block, final or not."""
-        node = self.nodes.first
-        root, _ = node.read(self.domain.address, "entries", commit_key.raw, at="latest")
-        return bool(root != _NOTHING)
-
-    def entry_of(self, root: Digest) -> LedgerEntry | None:
-        """Return the entry that has this root, if any has."""
+    def by_root(self, root: Digest) -> tuple[LedgerEntry, ...]:
+        """Return the one entry of a root, or none."""
         with self.view() as view:
             key = view.read("commitOf", root.raw)
-            found = None if key == _NOTHING else self._read(view, Digest(key.hex()))
-        if key != _NOTHING and (found is None or found.root != root):
+            found = () if key == _NOTHING else self._entries(view, Digest(key.hex()))
+        if key != _NOTHING and [each.root for each in found] != [root]:
             raise CheckedFalse(
-                f"{self.spec.id} shows another root for the commit of the root {root}",
-                hint="a node that lies shows this; ask another",
+                f"{self.spec.id} shows another root for the commit of the root {root}", hint=_LIES
             )
         return found
 
-    def entries(self) -> tuple[LedgerEntry, ...]:
-        """Replay all entries; see ``replay_entries``."""
+    def entries(self, since: int | None = None) -> Iterator[LedgerEntry]:
+        """Yield the entries from number *since* on, once the replay of all of them holds."""
         with self.view() as view:
-            return replay_entries(view, self.spec.from_block)
+            found = replay_entries(view)
+        yield from found[since or 0 :]
 
     def history(self) -> tuple[BuilderSet, ...]:
         """Replay all sets of builders, the present one last."""
         with self.view() as view:
-            return replay_builders(view, self.spec.from_block)
+            return replay_builders(view)
 
     def sign(self, entry: LedgerEntry, key: signing.EvmKey) -> EvmSignature:
         """Sign *entry* as one of the present builders; ``InputError`` if the key is of none."""
@@ -104,24 +120,36 @@ class Contract:
             raise InputError(
                 f"{key.address} is no builder of epoch {builders.epoch}", hint=f"these are: {known}"
             )
-        return EvmSignature.make(
-            key, self.domain, signing.ReleaseMessage(_bare(entry), builders.epoch)
-        )
+        return EvmSignature.make(key, self.domain, signing.ReleaseMessage(entry, builders.epoch))
 
-    def publish(
-        self, entry: LedgerEntry, signatures: Sequence[EvmSignature], sender: Sender
-    ) -> Sent:
-        """Enter *entry*, which must not be entered yet, with the builders' *signatures*."""
-        builders = self.status().builders
-        content = signing.ReleaseMessage(_bare(entry), builders.epoch)
-        counted = self.collect(content, signatures, builders)
-        words = [each.words for each in counted.counted]
-        arguments = (entry.commit_key.raw, entry.root.raw, entry.record.raw, words)
-        return self._send(sender, "publish", arguments, "entering the release")
+    def publish(self, entry: LedgerEntry) -> LedgerEntry:
+        """Enter *entry*, or find it entered; it is final when this returns.
 
-    def set_builders(
-        self, proposed: BuilderSet, signatures: Sequence[EvmSignature], sender: Sender
-    ) -> Sent:
+        ``CheckedFalse``: another root or record stands for the commit, the root stands for another
+        commit, or too few builders signed.
+        """
+        found = self._find(entry)
+        if found is not None:
+            return found
+        sender = self._payer
+        if self._is_entered(entry.commit_key):
+            return self._settled(entry, sender)
+        try:
+            sent = self._enter(entry)
+        except CheckedFalse:
+            # Another promoter may have been first; then its entry says why this one failed.
+            if not self._is_entered(entry.commit_key):
+                raise
+            return self._settled(entry, sender)
+        found = self._find(entry)
+        if found is None:
+            raise CouldNotCheck(
+                f"{self.name} does not show the entry that transaction 0x{sent.hash.hex()} made",
+                hint="try again: the chain may have been reorganised, or the node lies",
+            )
+        return found
+
+    def set_builders(self, proposed: BuilderSet) -> Sent:
         """Replace the builders by *proposed*, which the present ones have signed."""
         builders = self.status().builders
         if proposed.epoch != builders.epoch + 1:
@@ -130,44 +158,79 @@ class Contract:
                 f"{builders.epoch + 1}",
                 hint="propose and sign them anew: 'nix-seed ledger evm builders sign'",
             )
-        counted = self.collect(proposed, signatures, builders)
+        words = self._counted(proposed, builders)
         members = [(each.account, each.raw_id) for each in proposed.builders]
-        words = [each.words for each in counted.counted]
         arguments = (members, proposed.threshold, proposed.epoch, words)
-        return self._send(sender, "setBuilders", arguments, "changing the builders")
+        return self._send("setBuilders", arguments, "changing the builders")
 
-    def collect(
-        self, content: signing.Signed, signatures: Sequence[EvmSignature], builders: BuilderSet
-    ) -> signing.CollectedSignatures:
-        """Return those that count; ``CheckedFalse``, naming who is missing, for too few."""
-        found = signing.collect(signatures, self.domain, content, builders)
-        if not found.enough:
-            missing = ", ".join(each.id for each in found.missing)
-            raise CheckedFalse(
-                f"{len(found.counted)} of the {found.wanted} builders of epoch {builders.epoch} "
-                f"that must sign did; missing: {missing}",
-                hint=_useless(signatures, found, builders),
+    @property
+    def _payer(self) -> Sender:
+        if self._sender is None:
+            raise InputError(
+                f"entering a release into {self.name} takes an account that pays",
+                hint="name its key with --key",
             )
-        return found
+        return self._sender
 
-    def _read(self, view: View, commit_key: Digest) -> LedgerEntry | None:
+    def _find(self, entry: LedgerEntry) -> LedgerEntry | None:
+        """Return the entry as it stands; raise if another stands in its place."""
+        for found in self.by_commit(entry.commit_key):
+            if found.says(entry):
+                return found
+            what = "root" if found.root != entry.root else "record"
+            raise CheckedFalse(
+                f"{self.name} holds another {what} for this commit: {getattr(found, what)}, "
+                f"not {getattr(entry, what)}",
+                hint="one of the two is not the release; find out which before anything else",
+            )
+        for other in self.by_root(entry.root):
+            raise CheckedFalse(
+                f"{self.name} holds this root for another commit, whose key is {other.commit_key}"
+            )
+        return None
+
+    def _is_entered(self, commit_key: Digest) -> bool:
+        """Whether anything stands for a commit in the newest block, final or not."""
+        key = commit_key.raw
+        root, _ = self.nodes.first.read(self.domain.address, "entries", key, at="latest")
+        return bool(root != _NOTHING)
+
+    def _enter(self, entry: LedgerEntry) -> Sent:
+        builders = self.status().builders
+        # Nobody signs where it lies.
+        content = signing.ReleaseMessage(replace(entry, position=""), builders.epoch)
+        words = self._counted(content, builders)
+        arguments = (entry.commit_key.raw, entry.root.raw, entry.record.raw, words)
+        return self._send("publish", arguments, "entering the release")
+
+    def _counted(self, content: signing.Signed, builders: BuilderSet) -> list[tuple[int, int, int]]:
+        """Return the signatures that count, as the contract takes them."""
+        found = signing.collect(self._signatures, self.domain, content, builders)
+        return [each.words for each in found]
+
+    def _settled(self, entry: LedgerEntry, sender: Sender) -> LedgerEntry:
+        """Wait until what stands for the commit, in a block not yet final, is final."""
+        doing = f"entering the release into {self.name}"
+        return sender.await_final(lambda: self._find(entry), doing)
+
+    def _entries(self, view: View, commit_key: Digest) -> tuple[LedgerEntry, ...]:
         """Return what the state shows for a commit, and where its event lies, if that is found."""
         root, record = view.read("entries", commit_key.raw)
         if root == _NOTHING:
-            return None
-        log = view.log_about("Published", self.spec.from_block, commit_key.raw)
+            return ()
+        log = view.log_about("Published", commit_key.raw)
         if log is not None and (log.values["root"], log.values["record"]) != (root, record):
             raise CheckedFalse(
                 f"{self.spec.id} shows one entry for a commit in its state, another in its events",
-                hint="a node that lies shows this; ask another",
+                hint=_LIES,
             )
-        where = f"by block {view.block.number}" if log is None else position(log)
-        return LedgerEntry(commit_key, Digest(root.hex()), Digest(record.hex()), where)
+        where = f"by block {view.block.number}" if log is None else _position(log)
+        return (LedgerEntry(commit_key, Digest(root.hex()), Digest(record.hex()), where),)
 
-    def _send(self, sender: Sender, function: str, arguments: Any, doing: str) -> Sent:
+    def _send(self, function: str, arguments: Any, doing: str) -> Sent:
         contract = Web3().eth.contract(self.domain.address, abi=shipped().abi)  # type: ignore[call-overload]
         data = contract.encode_abi(function, list(arguments))
-        return sender.send(self.nodes, self.domain.address, bytes.fromhex(data[2:]), doing)
+        return self._payer.send(self.nodes, self.domain.address, bytes.fromhex(data[2:]), doing)
 
 
 def deploy(nodes: Nodes, builders: BuilderSet, sender: Sender) -> tuple[str, Sent]:
@@ -188,81 +251,53 @@ def deploy(nodes: Nodes, builders: BuilderSet, sender: Sender) -> tuple[str, Sen
     return address, sent
 
 
-def _bare(entry: LedgerEntry) -> LedgerEntry:
-    """Return *entry* without its position, which nobody signs."""
-    return LedgerEntry(entry.commit_key, entry.root, entry.record)
-
-
-def _useless(
-    signatures: Sequence[EvmSignature], found: signing.CollectedSignatures, builders: BuilderSet
-) -> str | None:
-    """Say why signatures that are there do not count."""
-    if found.strangers:
-        return f"no builders of this epoch: {', '.join(found.strangers)}"
-    epochs = {each.content.epoch for each in signatures} - {builders.epoch, builders.epoch + 1}
-    if epochs:
-        return (
-            f"signatures of epoch {min(epochs)} count no more: the builders have changed; sign anew"
-        )
-    if len(signatures) > len(found.counted):
-        return "the other signatures are for another contract, chain, epoch or content"
-    return "each builder signs with 'nix-seed ledger evm sign'"
-
-
-def replay_entries(view: View, first: int) -> tuple[LedgerEntry, ...]:
-    """Return every entry, in order, from the events since block *first*.
+def replay_entries(view: View) -> tuple[LedgerEntry, ...]:
+    """Return every entry, in order, from the events there are.
 
     ``CouldNotCheck``: events are missing, as with a node that prunes them. ``CheckedFalse``: they
     are not those that the contract's state was made by.
     """
     count, head = view.read("count"), view.read("head")
-    logs = view.logs("Published", first)
-    numbers = [log.values["index"] for log in logs]
-    _check_numbers(view, "entries", count, numbers)
-    chain = bytes(32)
+    logs = view.logs("Published")
+    _check_numbers(view, "entries", count, [log.values["index"] for log in logs])
+    chain = _NOTHING
+    entries = []
     for log in logs:
-        values = log.values
-        chain = keccak(chain + values["commitKey"] + values["root"] + values["record"])
+        said = [log.values[name] for name in ("commitKey", "root", "record")]
+        chain = keccak(chain + b"".join(said))
+        key, root, record = (Digest(each.hex()) for each in said)
+        entries.append(LedgerEntry(key, root, record, _position(log)))
     if chain != head:
         raise CheckedFalse(
             f"the entries that are shown of {view.address} are not those it was made by",
-            hint="a node that lies shows this; ask another",
+            hint=_LIES,
         )
-    return tuple(_entry(log) for log in logs)
+    return tuple(entries)
 
 
-def replay_builders(view: View, first: int) -> tuple[BuilderSet, ...]:
+def replay_builders(view: View) -> tuple[BuilderSet, ...]:
     """Return every set of builders there was, the present one last."""
     present = present_builders(view)
-    logs = view.logs("BuildersChanged", first)
-    values = [log.values for log in logs]
+    values = [log.values for log in view.logs("BuildersChanged")]
     sets = [BuilderSet(_builders(v["builders"]), v["threshold"], v["epoch"]) for v in values]
     numbers = [each.epoch - 1 for each in sets]
     _check_numbers(view, "sets of builders", present.epoch, numbers)
     if sets[-1] != present:
         raise CheckedFalse(
-            f"the builders of {view.address} are not those that its last event names",
-            hint="a node that lies shows this; ask another",
+            f"the builders of {view.address} are not those that its last event names", hint=_LIES
         )
     return tuple(sets)
 
 
 def present_builders(view: View) -> BuilderSet:
     """Return the builders who must sign now."""
-    return BuilderSet(
-        _builders(view.read("builderSet")), view.read("threshold"), view.read("epoch")
-    )
+    builders = _builders(view.read("builderSet"))
+    return BuilderSet(builders, view.read("threshold"), view.read("epoch"))
 
 
-def position(log: ContractEvent) -> str:
+def _position(log: ContractEvent) -> str:
     """Return where an entry lies, for people."""
     return f"entry {log.values['index']}, block {log.block}, transaction 0x{log.transaction.hex()}"
-
-
-def _entry(log: ContractEvent) -> LedgerEntry:
-    values = log.values
-    key, root, record = (Digest(values[name].hex()) for name in ("commitKey", "root", "record"))
-    return LedgerEntry(key, root, record, position(log))
 
 
 def _builders(values: Sequence[Any]) -> tuple[signing.EvmBuilder, ...]:
@@ -285,99 +320,5 @@ def _check_numbers(view: View, what: str, count: int, numbers: Sequence[int]) ->
         )
     raise CheckedFalse(
         f"the {what} that are shown of {view.address} are not numbered 0 to {count - 1}",
-        hint="a node that lies shows this; ask another",
+        hint=_LIES,
     )
-
-
-class EvmLedger:
-    """A ledger on chain; satisfies ``Ledger``.
-
-    What it returns is final and, with several nodes, what all of them say. Publishing takes
-    *signatures* of the contract's builders, and a *sender* who pays; reading takes neither.
-    """
-
-    def __init__(
-        self,
-        contract: Contract,
-        sender: Sender | None = None,
-        signatures: Sequence[EvmSignature] = (),
-    ) -> None:
-        self.contract = contract
-        self._sender = sender
-        self._signatures = tuple(signatures)
-
-    @property
-    def name(self) -> str:
-        """The policy's id of it, its chain and address."""
-        spec = self.contract.spec
-        return f"{spec.id} ({self.contract.domain.address} on chain {spec.chain_id})"
-
-    def publish(self, entry: LedgerEntry) -> LedgerEntry:
-        """Enter *entry*, or find it entered; it is final when this returns.
-
-        ``CheckedFalse``: another root or record stands for the commit, the root stands for another
-        commit, or too few builders signed.
-        """
-        found = self._find(entry)
-        if found is not None:
-            return found
-        if self._sender is None:
-            raise InputError(
-                f"entering a release into {self.name} takes an account that pays",
-                hint="name its key with --key",
-            )
-        if self.contract.is_entered(entry.commit_key):
-            return self._settled(entry, self._sender)
-        try:
-            sent = self.contract.publish(entry, self._signatures, self._sender)
-        except CheckedFalse:
-            # Another promoter may have been first; then its entry says why this one failed.
-            if not self.contract.is_entered(entry.commit_key):
-                raise
-            return self._settled(entry, self._sender)
-        found = self._find(entry)
-        if found is None:
-            raise CouldNotCheck(
-                f"{self.name} does not show the entry that transaction 0x{sent.hash.hex()} made",
-                hint="try again: the chain may have been reorganised, or the node lies",
-            )
-        return found
-
-    def by_commit(self, commit_key: Digest) -> tuple[LedgerEntry, ...]:
-        """Return the one entry of a commit, or none: the contract takes no second."""
-        found = self.contract.entry(commit_key)
-        return () if found is None else (found,)
-
-    def by_root(self, root: Digest) -> tuple[LedgerEntry, ...]:
-        """Return the one entry of a root, or none."""
-        found = self.contract.entry_of(root)
-        return () if found is None else (found,)
-
-    def entries(self, since: int | None = None) -> Iterator[LedgerEntry]:
-        """Yield the entries from number *since* on, once the replay of all of them holds."""
-        yield from self.contract.entries()[since or 0 :]
-
-    def _settled(self, entry: LedgerEntry, sender: Sender) -> LedgerEntry:
-        """Wait until what stands for the commit, in a block not yet final, is final."""
-        return sender.await_final(
-            lambda: self._find(entry), f"entering the release into {self.name}"
-        )
-
-    def _find(self, entry: LedgerEntry) -> LedgerEntry | None:
-        """Return the entry as it stands; raise if another stands in its place."""
-        found = self.contract.entry(entry.commit_key)
-        if found is not None:
-            if found.says(entry):
-                return found
-            what = "root" if found.root != entry.root else "record"
-            raise CheckedFalse(
-                f"{self.name} holds another {what} for this commit: {getattr(found, what)}, "
-                f"not {getattr(entry, what)}",
-                hint="one of the two is not the release; find out which before anything else",
-            )
-        other = self.contract.entry_of(entry.root)
-        if other is not None:
-            raise CheckedFalse(
-                f"{self.name} holds this root for another commit, whose key is {other.commit_key}"
-            )
-        return None

@@ -101,7 +101,7 @@ class Nodes:
                 f"block {since}, where the ledger begins, is not final: {block.number} is",
                 hint="wait for more blocks; is fromBlock right?",
             )
-        view = View(self, address, block)
+        view = View(self, address, block, since)
         view.check_code()
         yield view
         if self._block(block.number) != block:
@@ -125,11 +125,12 @@ class Nodes:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The contract at *address* as of *block*, as all nodes see it."""
+    """The contract at *address*, deployed in block *since*, as of *block*, as all nodes see it."""
 
     nodes: Nodes
     address: str
     block: Block
+    since: int
 
     def check_code(self) -> None:
         """Raise unless the code there is the very one that is shipped."""
@@ -158,13 +159,13 @@ class View:
             function, lambda node: node.read(self.address, function, *arguments, at=at)
         )
 
-    def logs(self, event: str, first: int) -> list[ContractEvent]:
-        """Return all events of a kind since block *first*."""
-        return self.nodes.agreed(event, lambda node: self._pieces(node, event, first))
+    def logs(self, event: str) -> list[ContractEvent]:
+        """Return all events of a kind that there were."""
+        return self.nodes.agreed(event, lambda node: self._pieces(node, event))
 
-    def log_about(self, event: str, first: int, topic: bytes) -> ContractEvent | None:
+    def log_about(self, event: str, topic: bytes) -> ContractEvent | None:
         """Return the one event about *topic*; None where a node will not search that far."""
-        last = self.block.number
+        first, last = self.since, self.block.number
         try:
             found = self.nodes.agreed(
                 event, lambda node: node.logs(self.address, event, first, last, topic)
@@ -173,10 +174,10 @@ class View:
             return None
         return found[0] if len(found) == 1 else None
 
-    def _pieces(self, node: EvmNode, event: str, first: int) -> list[ContractEvent]:
+    def _pieces(self, node: EvmNode, event: str) -> list[ContractEvent]:
         """Ask for as many blocks at a time as the node gives: many allow only some thousands."""
         found: list[ContractEvent] = []
-        width = _WIDEST
+        first, width = self.since, _WIDEST
         while first <= self.block.number:
             last = min(self.block.number, first + width - 1)
             try:

@@ -25,6 +25,6 @@ def require_evm() -> None:
 def open_ledger(spec: LedgerSpec) -> EvmLedger:
     """Return the ledger *spec*, for reading: who publishes names an account besides."""
     require_evm()
-    from nix_seed.evm.contract import Contract, EvmLedger
+    from nix_seed.evm.contract import EvmLedger
 
-    return EvmLedger(Contract.open(spec))
+    return EvmLedger.open(spec)

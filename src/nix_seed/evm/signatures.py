@@ -14,7 +14,7 @@ Accounts: secp256k1 keys in files, encrypted as keystores of version 3; never sh
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -25,7 +25,7 @@ from eth_utils.address import is_checksum_address, to_checksum_address
 
 from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
-from nix_seed.core.errors import InputError
+from nix_seed.core.errors import CheckedFalse, InputError
 from nix_seed.core.files import write_new
 from nix_seed.core.values import dataclass
 from nix_seed.release.rules.record import LedgerEntry
@@ -366,36 +366,35 @@ class EvmSignature:
         return self.raw[64], int.from_bytes(self.raw[:32]), int.from_bytes(self.raw[32:64])
 
 
-@dataclass(frozen=True, slots=True)
-class CollectedSignatures:
-    """The signatures over one content, of different builders of a set, in the contract's order."""
-
-    counted: tuple[EvmSignature, ...]
-    signed_by: tuple[EvmBuilder, ...]
-    missing: tuple[EvmBuilder, ...]
-    strangers: tuple[str, ...]
-    wanted: int
-
-    @property
-    def enough(self) -> bool:
-        """Whether the contract's threshold is met."""
-        return len(self.counted) >= self.wanted
-
-
 def collect(
-    signatures: Iterable[EvmSignature], domain: Domain, content: Signed, builders: BuilderSet
-) -> CollectedSignatures:
-    """Count those of *signatures* that are for *domain* and *content*, each builder once."""
+    signatures: Sequence[EvmSignature], domain: Domain, content: Signed, builders: BuilderSet
+) -> tuple[EvmSignature, ...]:
+    """Return those of *signatures* that are for *domain* and *content*, in the contract's order.
+
+    Each builder's counts once. ``CheckedFalse``, naming who is missing, for too few.
+    """
     found = {
         each.signer: each for each in signatures if (each.domain, each.content) == (domain, content)
     }
-    signed_by = tuple(each for each in builders.builders if each.account in found)
-    return CollectedSignatures(
-        counted=tuple(found[each.account] for each in signed_by),
-        signed_by=signed_by,
-        missing=tuple(each for each in builders.builders if each.account not in found),
-        strangers=tuple(sorted(set(found) - {each.account for each in builders.builders})),
-        wanted=builders.threshold,
+    missing = [each for each in builders.builders if each.account not in found]
+    counted = tuple(found[each.account] for each in builders.builders if each.account in found)
+    if len(counted) >= builders.threshold:
+        return counted
+    names = ", ".join(each.id for each in missing)
+    hint = "each builder signs with 'nix-seed ledger evm sign'"
+    epochs = {each.content.epoch for each in signatures} - {builders.epoch, builders.epoch + 1}
+    if strangers := sorted(found.keys() - {each.account for each in builders.builders}):
+        hint = f"no builders of this epoch: {', '.join(strangers)}"
+    elif epochs:
+        hint = (
+            f"signatures of epoch {min(epochs)} count no more: the builders have changed; sign anew"
+        )
+    elif len(signatures) > len(counted):
+        hint = "the other signatures are for another contract, chain, epoch or content"
+    raise CheckedFalse(
+        f"{len(counted)} of the {builders.threshold} builders of epoch {builders.epoch} "
+        f"that must sign did; missing: {names}",
+        hint=hint,
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from nix_seed.core.digests import Digest, NarHash
-from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError, of_store
+from nix_seed.core.errors import CheckedFalse, CouldNotCheck, InputError, NixSeedError
 from nix_seed.core.verdict import Check, Fate
 from nix_seed.formats.intoto.statement import PROMOTION_TYPE, Commit, PromotionPredicate, first_key
 from nix_seed.formats.oci.manifest import ANNOTATION_SYSTEM, Descriptor, MediaType
@@ -83,14 +83,7 @@ def find_evidence(places: Sequence[ImageStore], record: rules.Record) -> Evidenc
         if isinstance(text, CouldNotCheck):
             why = text
         elif isinstance(text, bytes) and Digest.of(text) == record.predicate.evidence:
-            with of_store():
-                evidence = Evidence.parse(text, f"the evidence of {record.digest}")
-            said = evidence.release.head, evidence.release.leaves[0].commit
-            if said != (record.head, record.predicate.commit):
-                raise CheckedFalse(
-                    f"the evidence of {record.digest} is of another release than it signs"
-                )
-            return evidence
+            return Evidence.read(text, record.predicate.commit, record.head)
     raise why or CouldNotCheck(
         f"the evidence of the record {record.digest}, {record.predicate.evidence}, is nowhere",
         hint="name the repository it was published to: --evidence REF",

@@ -430,5 +430,5 @@ class ReportRequest:
         report = report_roots(self.nix, roots, unknown)
         matter = [*report.findings.executed, *report.findings.binaries]
         wanted = [each.path for each in matter[:_MOST_WAYS]]
-        walk = walk_roots(roots, self.nix.read_derivation, _MOST_STOPS, wanted)
+        walk = walk_roots(roots, _MOST_STOPS, wanted)
         return FoundRoots(report, walk)

@@ -12,7 +12,7 @@ from nix_seed.core.files import has_program
 from nix_seed.image.read.unpack import unpacked
 from nix_seed.registry.layout import Image
 from nix_seed.setup.rules import diagnosis as contract
-from nix_seed.setup.rules.diagnosis import Diagnosis, Health, diagnose_error, diagnose_finding
+from nix_seed.setup.rules.diagnosis import Diagnosis, Health, diagnose_clause, diagnose_error
 from nix_seed.use.engines import ENGINES
 from nix_seed.use.engines.base import EXCHANGE, Engine
 from nix_seed.use.engines.containers import ask, extra
@@ -126,9 +126,8 @@ def check_image(image: Image, cache: Path, ways: Sequence[str] = ()) -> Iterator
     kind = kind_of(image)
     if not _has_shell(image, cache):
         # No engine could start it, and their words for that do not tell whose fault it is.
-        yield _broken(
-            "image", contract.checks_for(kind, image.architecture)[0], "there is no such program"
-        )
+        shell, *_ = contract.checks_for(kind, image.architecture)
+        yield diagnose_clause("image", shell, "there is no such program", passed=False)
         return
     reasons = []
     used = False
@@ -162,12 +161,13 @@ def _replay(way: str, engine: Engine, image: Image, kind: contract.Kind) -> Iter
         transcript = run_step(engine.prepare(image), script)
     else:
         transcript = _transcript(engine, image, script)
-    findings = contract.read_findings(checks, transcript)
-    if not any(finding.passed for finding in findings):
+    findings = contract.read_findings(way, checks, transcript)
+    if any(each.outcome is Health.FINE for each in findings):
+        yield from findings
+    else:
         # Said once, and not for each clause: nothing can be run in the image at all.
-        yield _broken(way, findings[0].check, transcript.strip() or "nothing could be started")
-        return
-    yield from (diagnose_finding(way, finding) for finding in findings)
+        said = transcript.strip() or "nothing could be started"
+        yield diagnose_clause(way, checks[0], said, passed=False)
 
 
 def _transcript(engine: Engine, image: Image, script: str) -> str:
@@ -179,7 +179,3 @@ def _transcript(engine: Engine, image: Image, script: str) -> str:
 
 def _has_shell(image: Image, cache: Path) -> bool:
     return has_program(unpacked(image, cache / "roots"), "/bin/sh")
-
-
-def _broken(way: str, check: contract.Clause, said: str) -> Diagnosis:
-    return diagnose_finding(way, contract.ClauseResult(check, False, said))

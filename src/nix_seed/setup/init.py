@@ -8,6 +8,7 @@ The CI configuration that ``nix-seed init`` writes; ``templates`` has its text.
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import field, replace
 from datetime import datetime, timedelta
 from importlib.resources import files
@@ -288,25 +289,20 @@ def flake_lines(ref: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
 def carry_out(plan: InitPlan) -> None:
     """Write *plan*, all of it or nothing; ``InputError`` where a file changed since."""
     root = plan.repository.root
-    done: list[init.FileChange] = []
-    made: list[Path] = []
-    try:
+    with ExitStack() as undo:
         for change in plan.to_write:
             if read_text(root / change.path) != change.before:
                 raise InputError(
                     f"{change.path} was changed meanwhile", hint="nothing was written: try again"
                 )
             path = _target(root, change.path)
-            made += _make_directory(path.parent)
-            done.append(change)
+            for directory in reversed([each for each in path.parents if not each.exists()]):
+                with explained(f"making {directory}"):
+                    directory.mkdir()
+                undo.callback(directory.rmdir)
+            undo.callback(_take_back, path, change.before)
             _write(path, change.after)
-    except BaseException:
-        for change in reversed(done):
-            _take_back(root / change.path, change.before)
-        for directory in reversed(made):
-            with explained(f"removing {directory}"):
-                directory.rmdir()
-        raise
+        undo.pop_all()
 
 
 def _target(root: Path, path: str) -> Path:
@@ -320,15 +316,6 @@ def _target(root: Path, path: str) -> Path:
     return target
 
 
-def _make_directory(directory: Path) -> list[Path]:
-    with explained(f"making {directory}"):
-        if directory.exists():
-            return []
-        made = _make_directory(directory.parent)
-        directory.mkdir()
-        return [*made, directory]
-
-
 def _write(path: Path, text: str) -> None:
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
     with unnamed(path.parent, f"writing {path}") as file:
@@ -338,6 +325,6 @@ def _write(path: Path, text: str) -> None:
 
 def _take_back(path: Path, before: str | None) -> None:
     if before is not None:
-        _write(path.resolve(), before)
+        _write(path, before)
     else:
         path.unlink(missing_ok=True)

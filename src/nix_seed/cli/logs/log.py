@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import signal
-import sys
 from pathlib import Path
 from typing import Any
 
-from nix_seed.cli.command import DIRECTORY, PORT, argument, option, seed_group
+from nix_seed.cli.command import DIRECTORY, PORT, argument, option, seed_group, serve
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.options import json_option, state_directory
 from nix_seed.cli.say import answer, manner, say
@@ -50,17 +48,8 @@ def _serve(directory: Path, origin: str | None, host: str, port: int, quiet: boo
     say(f"key:     {log.trusted.key}")
     say(f"entries: {log.checkpoint().head.size}")
     say(f"serving: {server.url}")
-    _run(server)
-
-
-def _run(server: servers.LogServer) -> None:
-    # A service manager's way to stop; the entry being written is finished or has not happened.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    sys.stdout.flush()
-    try:
-        server.run()
-    except KeyboardInterrupt:
-        say("stopped", err=True)
+    # The entry being written is finished then, or has not happened.
+    serve(server.run)
 
 
 def _report(method: str, path: str, status: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +10,16 @@ from typing import Any
 import click
 
 from nix_seed.cli import options as shared
-from nix_seed.cli.command import FILE, PORT, argument, exit_with, option, progress, seed_group
+from nix_seed.cli.command import (
+    FILE,
+    PORT,
+    argument,
+    exit_with,
+    option,
+    progress,
+    seed_group,
+    serve,
+)
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.outputs.options import branch_at_hand, event_text, seed_named, tell_pushed
 from nix_seed.cli.say import answer, columns, manner, say, table
@@ -107,15 +115,8 @@ def _serve(**options: Any) -> None:
     say(f"key:     {key.public}")
     say(f"use:     nix build --extra-substituters {serving.url} --fallback")
     say(f"         --extra-trusted-public-keys {key.public}")
-    # A service manager's way to stop, and --hours.
-    for ends in (signal.SIGTERM, signal.SIGALRM):
-        signal.signal(ends, lambda *_: sys.exit(0))
     signal.alarm(3600 * (options["hours"] or 0))
-    sys.stdout.flush()
-    try:
-        serving.run()
-    except KeyboardInterrupt:
-        say("stopped", err=True)
+    serve(serving.run, signal.SIGALRM)
 
 
 @command.command("check", short_help="Show which outputs independent builders reproduced.")

@@ -17,7 +17,6 @@ from nix_seed.cli.lazily import lazily
 from nix_seed.cli.say import error_lines
 from nix_seed.cli.setup.ci_machine import take_secrets
 from nix_seed.cli.trust.key import PASSPHRASE
-from nix_seed.cli.trust.options import why_stranger
 from nix_seed.core.errors import InputError, NixSeedError
 from nix_seed.core.events import Stage, listening
 from nix_seed.core.files import home, read_given
@@ -31,12 +30,19 @@ from nix_seed.registry.credentials import Keyring
 from nix_seed.registry.errors import Denied
 from nix_seed.registry.open import Stores
 from nix_seed.setup.ci_host import CiHost
-from nix_seed.setup.rules.ci_inputs import Decision, evaluate_event, parse_seed_attr, repository_of
+from nix_seed.setup.rules.ci_inputs import (
+    Decision,
+    evaluate_event,
+    parse_seed_attr,
+    repository_of,
+    why_unknown,
+)
 from nix_seed.setup.rules.ci_words import build_summary, find_mismatches, verbatim
 
 with lazily():
     from nix_seed.release import load
     from nix_seed.trust import github as forges, sign, sigstore
+    from nix_seed.trust.rules import policy as policies, signer as signers
 
 
 _LACKS_IDENTITY = {
@@ -195,10 +201,22 @@ class CiJob:
         return sigstore.KeylessSigner(read_given(Path(path)) if path else None, token)
 
     def why_stranger(self, signer: sign.Signer | None) -> str | None:
-        """Return why this job, a fork's for one, is rightly none that the policy knows."""
-        if signer is None or self.policy is None:
+        """Return why this job's own identity is rightly none that the policy knows, a fork's say.
+
+        A key is a secret that somebody gave it: one that the policy does not know is a mistake.
+        """
+        if self.policy is None or signer is None:
             return None
-        return why_stranger(signer, self.policy.policy, self.decision)
+        policy, who = self.policy.policy, signer.who
+        known = [each.signer for each in policy.builders]
+        known += [each.signer for each in policy.promoters]
+        if not isinstance(who, signers.CertificateIdentity):
+            return None
+        if any(policies.is_signer(each, who) for each in known):
+            return None
+        why = why_unknown(self.decision, policy.source)
+        identity = signer.identity
+        return f"{why}, whose identity, {identity}, the policy does not know" if why else None
 
     def explain(self, error: NixSeedError, *, writes: bool = False) -> str | None:
         """Return what to do about *error*: the permission, if one lacks, to read or to write."""

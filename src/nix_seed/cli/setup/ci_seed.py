@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nix_seed.cli.lazily import lazily
+from nix_seed.cli.setup.ci_find import LastSeed, Publication, SeedJob, SeedResult
 from nix_seed.cli.setup.ci_job import CiJob
-from nix_seed.cli.setup.ci_outputs import keep_outputs, wanted
-from nix_seed.cli.setup.ci_report import seed_summary
+from nix_seed.cli.setup.ci_outputs import keep_outputs, kept_parts, wanted
+from nix_seed.cli.setup.ci_report import reproduce
 from nix_seed.cli.trust.options import attester_of
 from nix_seed.core.errors import CouldNotCheck, InputError, NixSeedError
 from nix_seed.core.files import cache_directory
+from nix_seed.core.words import human_size, plural
 from nix_seed.flake.checkout import read_checkout
-from nix_seed.flake.nix import Nix
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.release.attester import SourceTree
 from nix_seed.setup.ci_host import CiHost
-from nix_seed.setup.ci_seed import Publication, SeedJob, SeedResult
-from nix_seed.setup.rules.ci_inputs import parse_switch, parse_tags, split_index_tags
+from nix_seed.setup.rules.ci_inputs import parse_tags, split_index_tags
+from nix_seed.setup.rules.ci_words import build_summary, code, paragraph, table, verbatim
 
 if TYPE_CHECKING:
     from nix_seed.flake.evaluate import Evaluation
 
 with lazily():
+    from nix_seed.cli.image import plan
+    from nix_seed.cli.setup import ci_make
     from nix_seed.release import load
-    from nix_seed.setup import ci_make, ci_promote
     from nix_seed.use import record, run
 
 
@@ -47,15 +50,7 @@ def seed(options: dict[str, Any]) -> None:
         if options["nix_conf"]:
             lines = [os.environ.get("NIX_CONFIG", ""), options["nix_conf"]]
             os.environ["NIX_CONFIG"] = "\n".join(filter(None, lines))
-        seeds = SeedJob(
-            job.stores,
-            Nix(),
-            job.request(),
-            job.repository,
-            cache_directory(),
-            publication,
-            want_proof=parse_switch(options["prove"] or "true", "prove"),
-        )
+        seeds = SeedJob(job, publication)
         found = seeds.find()
         result = found if isinstance(found, SeedResult) else ci_make.make_seed(seeds, found)
         _copy_attestations(job, result)
@@ -73,7 +68,7 @@ def seed(options: dict[str, Any]) -> None:
         }
     )
     _tell(job.host, result)
-    job.host.add_summary(seed_summary(result, commit, _command(job), kept))
+    job.host.add_summary(_summary(result, commit, _command(job), kept_parts(kept)))
 
 
 def _record(job: CiJob, result: SeedResult, evaluation: Evaluation) -> None:
@@ -163,19 +158,11 @@ def _publication(job: CiJob) -> Publication | None:
         job.host.annotate("notice", "Nothing is published", stranger)
         return None
     named = given or (job.decision.repository if policy is None else None)
-    return Publication(tags, tree, attester_of(signer, named, policy), _releases(job))
-
-
-def _releases(job: CiJob) -> ci_promote.ReleaseAuthority | None:
-    """Return by whose word commits are released, where the policy has releases promoted.
-
-    Nothing is asked or kept for it: this only saves work.
-    """
-    loaded = job.policy
-    if loaded is None or not loaded.policy.promoters:
-        return None
-
-    return ci_promote.ReleaseAuthority(load.verifiers_of(loaded, job.stores, ask=False), None, ())
+    releases = None
+    if job.policy is not None and job.policy.policy.promoters:
+        # Nothing is asked or kept for it: this only saves work.
+        releases = load.verifiers_of(job.policy, job.stores, ask=False)
+    return Publication(tags, tree, attester_of(signer, named, policy), releases)
 
 
 def _command(job: CiJob) -> str:
@@ -206,3 +193,67 @@ def _tell(host: CiHost, result: SeedResult) -> None:
     host.say(f"narHash    {result.nar_hash}\ninput key  {result.input_key}")
     for tag in result.tags:
         host.say(f"tag        {tag}")
+
+
+def _summary(result: SeedResult, commit: str | None, command: str, kept: Iterable[str] = ()) -> str:
+    """Return the page of ``ci seed``; *kept* are parts on the project's outputs."""
+    rows = [
+        ("image", result.reference),
+        ("digest", str(result.digest)),
+        ("narHash", result.nar_hash),
+        ("input key", result.input_key),
+        *(("tag", tag) for tag in result.tags),
+    ]
+    parts: list[str] = [
+        paragraph(_headline(result)),
+        table("Names", ("", ""), tuple((name, code(text)) for name, text in rows)),
+    ]
+    if result.proof is not None:
+        count = plural(len(result.proof.outputs), "output")
+        parts.append(paragraph(f"Proved: all {count} can be built in it with no network."))
+    if result.last is not None:
+        parts += _against(result.last, result)
+    if result.attested is not None:
+        parts.append(_attestation(result))
+    parts += kept
+    parts.append(reproduce(commit, command))
+    return build_summary(f"Seed for {code(result.system)}", parts)
+
+
+def _headline(result: SeedResult) -> str:
+    size = f"{human_size(result.size)} in {plural(result.layers, 'layer')}"
+    if not result.built:
+        return f"The registry had it already, nothing was built: {size}."
+    if not result.published:
+        return f"Built, not published: {size}."
+    return f"Built and published: {size}, of which {human_size(result.sent)} had to be sent."
+
+
+def _against(last: LastSeed, result: SeedResult) -> Iterator[str]:
+    """Yield what who has the last seed need not pull again, and who caused the rest."""
+    rows = (
+        ("used again", plural(last.layers, "layer"), human_size(last.size)),
+        (
+            "to pull",
+            plural(result.layers - last.layers, "layer"),
+            human_size(result.size - last.size),
+        ),
+    )
+    yield table(f"Against {code(last.name)}", ("", "layers", "compressed"), rows)
+    if last.diff.culprits:
+        lines = tuple(plan.culprit_line(culprit) for culprit in last.diff.culprits)
+        yield verbatim("What changed, and what that pulls (unpacked)", lines)
+
+
+def _attestation(result: SeedResult) -> str:
+    done = result.attested
+    assert done is not None
+    paths = done.predicate.paths
+    rows = [
+        ("builder", done.predicate.builder),
+        ("signed by", done.signer),
+        ("commit", str(done.predicate.source.commit)),
+        ("logs", ", ".join(done.logs) or "none"),
+        ("paths", f"{paths.built} built here, {paths.substituted} substituted"),
+    ]
+    return table("Attestation", ("", ""), tuple((name, code(text)) for name, text in rows))

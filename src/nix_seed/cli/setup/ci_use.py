@@ -6,29 +6,16 @@ import os
 import sys
 from typing import Any
 
-from nix_seed.cli.lazily import lazily
-from nix_seed.cli.options import accepted_licences, state_directory
+from nix_seed.cli.setup.ci_fill import SeedSearch, Used
 from nix_seed.cli.setup.ci_job import CiJob
 from nix_seed.cli.setup.ci_outputs import SERVED_AT, ServedOutputs, serve_outputs, wanted
-from nix_seed.cli.setup.ci_report import use_summary
-from nix_seed.core import processes
-from nix_seed.core.errors import CouldNotCheck, NixSeedError
-from nix_seed.core.verdict import Fate
-from nix_seed.flake.checkout import parents_of
+from nix_seed.cli.setup.ci_report import reproduce, verification_part
+from nix_seed.core.errors import CouldNotCheck
+from nix_seed.core.words import human_size, plural
 from nix_seed.flake.nix import OFFLINE, Nix
-from nix_seed.formats.oci.reference import parse_reference
-from nix_seed.registry.open import AnyReference
-from nix_seed.registry.rules.lock import LOCK_NAME
-from nix_seed.registry.store import Fetched
 from nix_seed.setup import ci_host
-from nix_seed.setup.ci_use import Actions, NotPromoted, SeedSearch, Used
-from nix_seed.setup.rules.ci_inputs import parse_list, parse_names, parse_switch
-from nix_seed.use.mount import linux
-
-with lazily():
-    from nix_seed.release import load, verify
-    from nix_seed.release.rules import answer as answers
-    from nix_seed.use import hydrate
+from nix_seed.setup.rules.ci_inputs import parse_switch
+from nix_seed.setup.rules.ci_words import build_summary, code, paragraph, table, verbatim
 
 
 def use(options: dict[str, Any]) -> None:
@@ -50,7 +37,7 @@ def use(options: dict[str, Any]) -> None:
     host.say(f"image  {used.image or 'none'}")
     if served is not None:
         host.say(f"outputs  {served.url}, from {served.place}; what it does: {served.log}")
-    host.add_summary(use_summary(used, host.setup_seconds, served.place if served else None))
+    host.add_summary(_summary(used, host.setup_seconds, served.place if served else None))
     pass_on(job, used, served)
 
 
@@ -58,25 +45,8 @@ def _use(job: CiJob) -> Used:
     required = parse_switch(job.options["required"], "required")
     for name in ("offline", "eager", "complete"):
         parse_switch(job.options[name] or "false", name)
-    named = job.options["reference"]
-    system = processes.current_system()
-    search = SeedSearch(
-        job.stores,
-        Nix(),
-        job.repository,
-        system,
-        job.request(),
-        Actions(
-            fill=lambda image, found: fill(job, image, system, found),
-            verify=lambda image: _verify(job, image, system),
-            explain=job.explain,
-        ),
-        named=parse_reference(named) if named else None,
-        commits=parents_of(job.flake.directory),
-        lock=job.flake.directory / LOCK_NAME,
-    )
     try:
-        used = search.use()
+        used = SeedSearch(job).use()
     except CouldNotCheck as error:
         if required:
             raise
@@ -87,89 +57,6 @@ def _use(job: CiJob) -> Used:
             hint="let the job that makes it run first, or set required: false",
         )
     return used
-
-
-def _verify(job: CiJob, image: AnyReference, system: str) -> answers.Verification | None:
-    if job.policy is None:
-        return None
-
-    by = load.verifiers_of(job.policy, job.stores, state_directory())
-    found = verify.verify_image(by, image, verify.Query(system=system))
-    if found.fate is Fate.VERIFIED:
-        return found
-    failure, why = found.fate.error, found.reason
-    if found.awaits_promotion:
-        failure, why = NotPromoted, f"it is not promoted yet ({found.reason})"
-    hint = f"nix-seed verify {image} --policy {job.flake.policy}"
-    raise failure(f"{image} is not used: {why}", hint=hint)
-
-
-def fill(
-    job: CiJob,
-    image: AnyReference,
-    system: str,
-    found: Fetched | None = None,
-) -> hydrate.Hydrated:
-    """Mount or unpack *image*: in this process where the store is ours, else by sudo.
-
-    *found* is its manifest, where that is here already.
-    """
-    options, project = job.options, job.flake
-    outputs, accepted = parse_list(options["for"]), parse_names(options["accept_licence"])
-    lazy = not (outputs or parse_switch(options["eager"] or "false", "eager"))
-    complete = parse_switch(options["complete"] or "false", "complete")
-    how = ["--complete"] if complete else []
-    if ci_host.store_state() == "absent":
-        processes.run_as_root(["ci", "store", str(os.geteuid())])
-    if ci_host.store_state() == "ours":
-        if lazy and os.geteuid() != 0:
-            mounted = _mounted_by_root(job, image, ["--system", system, *how])
-            if mounted is not None:
-                return mounted
-        done = None
-        if lazy and os.geteuid() == 0:
-            place = hydrate.Place(system=system, found=found)
-            done = hydrate.mount_if_possible(job.stores, image, place, complete=complete)
-        return done or hydrate.hydrate(
-            job.stores,
-            image,
-            outputs=outputs,
-            system=system,
-            accepted=accepted_licences(accepted, project.policy),
-            project=str(project.directory),
-            attr=project.attr,
-        )
-    # What is named by digest was verified before, by the policy that was asked for.
-    how = how if lazy else ["--eager"]
-    arguments = ["hydrate", str(image), "--json", "--no-verify", *how, "--system", system]
-    arguments += ["--flake", str(project.directory), *(f"--for={name}" for name in outputs)]
-    arguments += [f"--accept-licence={name}" for name in accepted]
-    arguments += [f"--attr={project.attr}"] if project.attr else []
-    # For the licences that it accepts.
-    arguments += [f"--policy={project.policy.absolute()}"] if project.policy else []
-    return _by_root(job, arguments)
-
-
-def _mounted_by_root(
-    job: CiJob, image: AnyReference, arguments: list[str]
-) -> hydrate.Hydrated | None:
-    """Have root mount *image* in a store that stays ours; None where it has to be unpacked."""
-    if linux.why_not_here() is not None:
-        return None
-    try:
-        return _by_root(job, ["mount", str(image), "--json", "--no-verify", *arguments])
-    except NixSeedError as error:
-        # Unpacking needs no root, and finds out by itself whatever may be wrong with the image.
-        job.host.say(f"nix-seed: unpacking, not mounting: {error.message}")
-        return None
-
-
-def _by_root(job: CiJob, arguments: list[str]) -> hydrate.Hydrated:
-    ca_file = job.options["ca_file"]
-    arguments += [f"--ca-file={ca_file}"] if ca_file else []
-    arguments += ["--username", job.user, "--password-stdin"] if job.token else []
-    said = processes.run_as_root(arguments, f"{job.token}\n")
-    return hydrate.Hydrated.from_json(said, f"what nix-seed {arguments[0]} printed")
 
 
 def pass_on(job: CiJob, used: Used, served: ServedOutputs | None = None) -> None:
@@ -207,3 +94,56 @@ def _nix_config(options: dict[str, Any], used: Used, served: ServedOutputs | Non
         lines.append(served.settings(alone))
     lines.append(options["nix_conf"])
     return "\n".join(line.strip("\n") for line in lines if line.strip())
+
+
+def _summary(used: Used, setup: float | None = None, served: str | None = None) -> str:
+    """Return the page of ``ci use``; *setup* are the seconds it took to install nix-seed."""
+    parts: list[str] = [paragraph(_how(used))]
+    if served is not None:
+        taken = f"Nix takes what the project built before from {code(served)}, by its policy."
+        parts.append(paragraph(taken))
+    if used.fills:
+        parts.append(_time_to_first_build(used, setup))
+        rows = (
+            ("fetched", human_size(sum(each.fetched for each in used.fills))),
+            ("new", plural(sum(len(each.added) for each in used.fills), "store path")),
+            ("there before", plural(len(used.fills[0].skipped), "store path")),
+        )
+        parts.append(table("What came", ("", ""), rows))
+    if used.verification is not None:
+        parts.append(verification_part(used.verification))
+    if used.problems:
+        parts.append(verbatim("Why not better", used.problems))
+    if used.image is not None:
+        hydrate = f"nix-seed hydrate {used.image}"
+        parts.append(reproduce(None, hydrate, "nix-seed run --engine host -- nix build"))
+    return build_summary("Seed in use", parts)
+
+
+def _how(used: Used) -> str:
+    if used.image is None:
+        return "There is no seed to use: Nix fetches and builds as ever."
+    fits = "It fits: no network is needed" if used.exact else "Nix fetches what it lacks"
+    return f"{used.how}: {code(str(used.image))}. {fits}."
+
+
+def _time_to_first_build(used: Used, setup: float | None) -> str:
+    """Return the seconds until Nix can begin. What fetches also unpacks, at the same time.
+
+    Nix itself comes with the seed: nothing is installed besides.
+    """
+    filled = [each.seconds for each in used.fills]
+    busy = sum(each.fetch + each.decode + each.unpack for each in filled) or 1.0
+    wall = sum(each.total - each.register for each in filled)
+    pull = wall * sum(each.fetch for each in filled) / busy
+    rows = [] if setup is None else [("set up nix-seed", setup)]
+    rows += [
+        ("find", used.seconds.get("find", 0.0)),
+        ("verify", used.seconds.get("verify", 0.0)),
+        ("pull", pull),
+        ("unpack", wall - pull),
+        ("start", sum(each.register for each in filled) + used.seconds.get("start", 0.0)),
+    ]
+    rows.append(("together", sum(seconds for _, seconds in rows)))
+    cells = tuple((name, f"{seconds:.2f} s") for name, seconds in rows)
+    return table("Time to the first build", ("", "time"), cells)

@@ -17,9 +17,7 @@ with lazily():
     from nix_seed.flake import checkout
     from nix_seed.release import load
     from nix_seed.sbom import sbom
-    from nix_seed.setup.rules import ci_inputs
     from nix_seed.trust import sign, sigstore as keyless
-    from nix_seed.trust.rules import policy as policies, signer as signers
 
 
 def signer_of(key: Path | None, sigstore: Path | None = None) -> sign.Signer:
@@ -46,23 +44,6 @@ def attester_of(
     builder = builder_of(loaded.policy, signer, given)
     logs = sign.open_logs(loaded.policy, loaded.directory)
     return Attester(builder, signer, logs, sboms, loaded.policy)
-
-
-def why_stranger(
-    signer: sign.Signer, policy: policies.Policy, decision: ci_inputs.Decision
-) -> str | None:
-    """Return why a CI job's own identity is rightly none that *policy* knows; None where it is.
-
-    A key is a secret that somebody gave the job: one that the policy does not know is a mistake.
-    """
-    known = [each.signer for each in policy.builders]
-    known += [each.signer for each in policy.promoters]
-    if not isinstance(signer.who, signers.CertificateIdentity):
-        return None
-    if any(policies.is_signer(each, signer.who) for each in known):
-        return None
-    why = ci_inputs.why_unknown(decision, policy.source)
-    return f"{why}, whose identity, {signer.identity}, the policy does not know" if why else None
 
 
 key_option = option("--key FILE", "Sign with this key [keyless].")

@@ -94,31 +94,23 @@ def _show(file: Path) -> None:
     into="log_place",
 )
 @json_option
-def _init(
-    file: Path,
-    repository: str | None,
-    keys: Sequence[str],
-    promoters: Sequence[str],
-    source: str | None,
-    systems: Sequence[str],
-    log_place: Path | None,
-) -> None:
+def _init(file: Path, **options: Any) -> None:
     """Write FILE (trust.toml), commented, to begin with. It never overwrites one."""
     if file.exists():  # before a log is made
         raise InputError(f"{file} exists already", hint="edit it, or name another")
-    if not repository and not keys:
+    if not options["repository"] and not options["keys"]:
         raise InputError(
             "a policy needs builders",
             hint="name keys (--key alice=alice.pub), or --repository OWNER/REPO, or both",
         )
-    now = datetime.now(UTC)
+    now, log = datetime.now(UTC), options["log_place"]
     text = PolicyTemplate(
-        repository=repository,
-        source=source,
-        systems=systems or ("x86_64-linux",),
-        keys=[_key_option(each) for each in keys],
-        promoters=[_key_option(each) for each in promoters],
-        log=None if log_place is None else _log_option(log_place, file.parent),
+        repository=options["repository"],
+        source=options["source"],
+        systems=options["systems"] or ("x86_64-linux",),
+        keys=[_key_option(each) for each in options["keys"]],
+        promoters=[_key_option(each) for each in options["promoters"]],
+        log=None if log is None else _log_option(log, file.parent),
         expires=now + timedelta(days=365),
     ).render()
     policy_file.parse_policy(text.encode(), str(file), now)

@@ -62,7 +62,7 @@ _contract_options = together(
 )
 _key_option = option("--key FILE", "Key file of the account.", required=True)
 _fee_option = option(
-    "--max-fee chains.GWEI",
+    "--max-fee GWEI",
     "The most to pay per gas.",
     type=click.FloatRange(min=0, min_open=True),
     default=100,
@@ -118,7 +118,7 @@ def _builders() -> None:
 @_contract_options
 def _show_builders(**options: Any) -> None:
     """Show every set of builders there was, the present one last."""
-    history = contracts.Contract.open(_spec(options)).history()
+    history = contracts.EvmLedger.open(_spec(options)).history()
     lines = (line for each in history for line in _set_lines(each))
     answer({"sets": [_set_json(each) for each in history]}, lines)
 
@@ -136,7 +136,7 @@ def _sign_builders(**options: Any) -> None:
     """
     members, spec = _read_builders(options["builders"]), _spec(options)
     key = _read_key(options["key"])
-    epoch = options["epoch"] or contracts.Contract.open(spec).status().builders.epoch + 1
+    epoch = options["epoch"] or contracts.EvmLedger.open(spec).status().builders.epoch + 1
     proposed = signing.BuilderSet.propose(members, options["threshold"], epoch)
     _write(options, signing.EvmSignature.make(key, signing.Domain.of(spec), proposed))
 
@@ -148,14 +148,15 @@ def _sign_builders(**options: Any) -> None:
 @_contract_options
 def _set_builders(**options: Any) -> None:
     """Replace the builders by the set that the signatures are for, paid by --key."""
-    contract, signatures = contracts.Contract.open(_spec(options)), _signatures(options)
+    spec, signatures = _spec(options), _signatures(options)
     proposed = _one(
         (each.content for each in signatures),
         signing.BuilderSet,
         "set of builders",
         "builders, threshold and epoch",
     )
-    sent = contract.set_builders(proposed, signatures, _sender(options))
+    contract = contracts.EvmLedger.open(spec, _sender(options), signatures)
+    sent = contract.set_builders(proposed)
     answer(_set_json(proposed) | _sent_json(sent), _set_lines(proposed))
 
 
@@ -238,7 +239,7 @@ def _sign(**options: Any) -> None:
     root, record = Digest.parse(options["root"]), Digest.parse(options["record"])
     entry = records.LedgerEntry(commit_key, root, record)
     if epoch is None:
-        signature = contracts.Contract.open(_spec(options)).sign(entry, key)
+        signature = contracts.EvmLedger.open(_spec(options)).sign(entry, key)
     else:
         domain = signing.Domain.of(_spec(options))
         signature = signing.EvmSignature.make(key, domain, signing.ReleaseMessage(entry, epoch))
@@ -255,12 +256,12 @@ def _publish(**options: Any) -> None:
 
     Anybody may do so. The same again changes nothing and costs nothing.
     """
-    contract, signatures = contracts.Contract.open(_spec(options)), _signatures(options)
+    spec, signatures = _spec(options), _signatures(options)
     contents = (each.content for each in signatures)
     # Of one release, whatever the epochs: which of them count is said when they are counted.
     plain = (replace(c, epoch=0) if isinstance(c, signing.ReleaseMessage) else c for c in contents)
     entry = _one(plain, signing.ReleaseMessage, "release", "commit, root and record").entry
-    found = contracts.EvmLedger(contract, _sender(options), signatures).publish(entry)
+    found = contracts.EvmLedger.open(spec, _sender(options), signatures).publish(entry)
     answer(entry_json(found), entry_lines(found))
 
 
@@ -277,13 +278,12 @@ def _show(**options: Any) -> None:
     commit, root, every = options["commit"], options["root"], options["every"]
     if sum((commit is not None, root is not None, every)) > 1:
         raise InputError("say one of COMMIT, --root and --all")
-    contract = contracts.Contract.open(_spec(options))
-    found: Sequence[records.LedgerEntry | None] = contract.entries() if every else ()
+    contract = contracts.EvmLedger.open(_spec(options))
+    entries = tuple(contract.entries()) if every else ()
     if commit is not None:
-        found = [contract.entry(intoto.Commit(commit).key)]
+        entries = contract.by_commit(intoto.Commit(commit).key)
     elif root is not None:
-        found = [contract.entry_of(Digest.parse(root))]
-    entries = [each for each in found if each is not None]
+        entries = contract.by_root(Digest.parse(root))
     status = contract.status()
     value = {
         "chainId": contract.spec.chain_id,

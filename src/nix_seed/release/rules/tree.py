@@ -204,6 +204,16 @@ class Evidence(Declared):
         return _Members(tuple(members)).to_json()
 
     @classmethod
+    def read(cls, text: bytes, commit: Commit, head: merkle.TreeHead) -> Self:
+        """Read the document of *commit*'s record; ``CheckedFalse`` for another than it signs."""
+        where = f"the evidence of {commit}"
+        with of_store():
+            found = cls.parse(text, where)
+        if (found.release.head, found.release.leaves[0].commit) != (head, commit):
+            raise CheckedFalse(f"{where} is of another release than its record signs")
+        return found
+
+    @classmethod
     def from_json(cls, value: Any, where: str) -> Self:
         """Read the document, of whatever order."""
         members = _Members.from_json(value, where).members

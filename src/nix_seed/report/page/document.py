@@ -49,10 +49,8 @@ def size_section(
 ) -> PageSection:
     """Return the section; *changed* paths and *pulled* layers are those a base lacks."""
     unpacked = human_size(sum(info.nar_size for info in spec.paths.values()))
-    lead = (
-        f"{human_size(image.size)} to pull, {unpacked} unpacked: "
-        f"{plural(len(spec.paths), 'store path')} in {plural(len(image.layers), 'layer')}."
-    )
+    brief = f"{human_size(image.size)} to pull, {unpacked} unpacked"
+    paths, layers = plural(len(spec.paths), "store path"), plural(len(image.layers), "layer")
     hatched = " Hatched: changed since the base." if changed else ""
     body = parts.fill(
         "sizes.html.j2",
@@ -71,7 +69,8 @@ def size_section(
         files=files,
         unlisted=parts.note_absent(files) if isinstance(files, Absent) else None,
     )
-    return PageSection("size", "Size", lead, body)
+    lead = f"{brief}: {paths} in {layers}."
+    return PageSection("size", "Size", lead, body, "How large is it?", brief=f"{brief}.")
 
 
 def _colour(tiers: Sequence[str], tier: str) -> str:
@@ -134,48 +133,36 @@ _WORDS = {
     "added": "added as it is",
 }
 _MOST = 1500  # rows
-_TITLE = "Trust roots"
-
-
-def roots_answer(roots: reports.FoundRoots | Absent) -> str:
-    """Return the answer in one sentence."""
-    if isinstance(roots, Absent):
-        return roots.reason.splitlines()[0]
-    found = roots.report.findings
-    bytes_ = sum(item.size or 0 for item in found.executed)
-    return (
-        f"{plural(len(found.executed), 'file')} executed without having been built"
-        f" ({human_size(bytes_)}), {len(found.binaries)} more that hold machine code,"
-        f" {plural(len(roots.report.sources), 'other source')}."
-    )
-
-
-def roots_state(roots: reports.FoundRoots | Absent) -> State:
-    """Return whether everything it rests on is known, and was built here."""
-    if isinstance(roots, Absent):
-        return State(roots.state)
-    states = {check.state for check in _checks(roots.report)}
-    return next((s for s in (State.UNCHECKED, State.STATED) if s in states), State.VERIFIED)
 
 
 def roots_section(roots: reports.FoundRoots | Absent) -> PageSection:
-    """Return the section."""
+    """Return the section; is everything it rests on known, and built here?"""
+    title, question = "Trust roots", "What does it rest on?"
     if isinstance(roots, Absent):
-        return PageSection.lacking("roots", _TITLE, roots)
+        return PageSection.lacking("roots", title, question, roots)
     report, walk = roots.report, roots.walk
+    found, checks = report.findings, list(_checks(report))
+    executed = human_size(sum(item.size or 0 for item in found.executed))
+    lead = (
+        f"{plural(len(found.executed), 'file')} executed without having been built ({executed}),"
+        f" {len(found.binaries)} more that hold machine code,"
+        f" {plural(len(report.sources), 'other source')}."
+    )
+    states = {check.state for check in checks}
+    state = next((s for s in (State.UNCHECKED, State.STATED) if s in states), State.VERIFIED)
     total = plural(walk.total, "stop")
     body = parts.fill(
         "roots.html.j2",
         report=report,
-        found=report.findings,
+        found=found,
         walk=walk,
-        checks=list(_checks(report)),
+        checks=checks,
         way_to=partial(_way_to, walk),
         shown=total if walk.total == len(walk.stops) else f"{len(walk.stops)} of {total}",
         known=_known(report),
         most=_MOST,
     )
-    return PageSection("roots", _TITLE, roots_answer(roots), body)
+    return PageSection("roots", title, lead, body, question, state)
 
 
 def _way_to(walk: Walk, path: StorePath) -> list[StorePath]:
@@ -270,38 +257,27 @@ _FIRST = 8  # licences that need no attention
 _ORDER = ("withheld", "unknown", "redistributable")
 
 
-def licence_answer(spec: Spec, licences: reports.JudgedPaths | Absent) -> str:
-    """Return the answer in one sentence."""
-    held = (
-        f"{plural(len(spec.withheld), 'store path')} withheld"
-        if spec.withheld
-        else "Nothing withheld"
-    )
+def licence_section(spec: Spec, licences: reports.JudgedPaths | Absent) -> PageSection:
+    """Return the section: may all that is in the image be passed on? Unknown is never a yes."""
+    held = "Nothing withheld"
+    if spec.withheld:
+        held = f"{plural(len(spec.withheld), 'store path')} withheld"
+    values: dict[str, Any] = {}
     if isinstance(licences, Absent):
         lacking = f"; {plural(len(spec.unknown), 'unknown licence')}" if spec.unknown else ""
-        return f"{held}{lacking}; other licences: {licences.state}."
-    counts = [(sum(i.licence.status == s for i in licences.judged), s) for s in _ORDER]
-    shown = ", ".join(f"{count} {status}" for count, status in counts if count)
-    unjudged = f", {len(licences.unjudged)} not judged" if licences.unjudged else ""
-    return f"{held}; of what is in it, {shown or 'nothing'}{unjudged}."
-
-
-def licence_state(spec: Spec, licences: reports.JudgedPaths | Absent) -> State:
-    """Return whether all that is in the image may be passed on; unknown is never a yes."""
-    if isinstance(licences, Absent):
-        return State(licences.state)
-    unjudged = spec.unknown or licences.unjudged or licences.problem
-    unknown = any(item.licence.status == "unknown" for item in licences.judged)
-    return State.UNCHECKED if unjudged or unknown else State.VERIFIED
-
-
-def licence_section(spec: Spec, licences: reports.JudgedPaths | Absent) -> PageSection:
-    """Return the section."""
-    judged = {} if isinstance(licences, Absent) else _judged(spec, licences.judged)
+        lead, state = f"{held}{lacking}; other licences: {licences.state}.", State(licences.state)
+    else:
+        counts = Counter[str](item.licence.status for item in licences.judged)
+        shown = ", ".join(f"{counts[status]} {status}" for status in _ORDER if counts[status])
+        unjudged = f", {len(licences.unjudged)} not judged" if licences.unjudged else ""
+        lead = f"{held}; of what is in it, {shown or 'nothing'}{unjudged}."
+        unclear = spec.unknown or licences.unjudged or licences.problem or counts["unknown"]
+        state = State.UNCHECKED if unclear else State.VERIFIED
+        values = _judged(spec, licences.judged)
     body = parts.fill(
-        "licences.html.j2", spec=spec, licences=licences, most=_MOST_LICENCES, **judged
+        "licences.html.j2", spec=spec, licences=licences, most=_MOST_LICENCES, **values
     )
-    return PageSection("licences", "Licences", licence_answer(spec, licences), body)
+    return PageSection("licences", "Licences", lead, body, "May it be passed on?", state)
 
 
 def _judged(spec: Spec, judged: Sequence[Judged]) -> dict[str, Any]:
@@ -324,18 +300,6 @@ _MOST_CULPRITS = 100
 _MOST_ROWS = 2000
 
 
-def change_answer(change: reports.Change | Absent) -> str:
-    """Return the answer in one sentence."""
-    if isinstance(change, Absent):
-        return "No previous image was named." if change.state == "not asked" else change.reason
-    if not change.pulled:
-        return f"Nothing: whoever has {change.base} has every layer."
-    pulled = f"{human_size(change.pull_bytes)} of {human_size(change.total_bytes)}"
-    because = f", because {_because(change.diff.culprits[0])}" if change.diff.culprits else ""
-    layers = plural(len(change.pulled), "layer")
-    return f"Whoever has {change.base} pulls {layers}, {pulled}{because}."
-
-
 def _because(culprit: Culprit) -> str:
     if culprit.cause_changed:
         return f"the input {culprit.cause} changed"
@@ -345,8 +309,15 @@ def _because(culprit: Culprit) -> str:
 
 def change_section(change: reports.Change | Absent) -> PageSection:
     """Return the section."""
+    title, question = "Changes", "What changed?"
     if isinstance(change, Absent):
-        return PageSection.lacking("changes", "Changes", change)
+        return PageSection.lacking("changes", title, question, change)
+    lead = f"Nothing: whoever has {change.base} has every layer."
+    if change.pulled:
+        pulled = f"{human_size(change.pull_bytes)} of {human_size(change.total_bytes)}"
+        because = f", because {_because(change.diff.culprits[0])}" if change.diff.culprits else ""
+        layers = plural(len(change.pulled), "layer")
+        lead = f"Whoever has {change.base} pulls {layers}, {pulled}{because}."
     body = parts.fill(
         "changes.html.j2",
         change=change,
@@ -357,58 +328,46 @@ def change_section(change: reports.Change | Absent) -> PageSection:
         most=_MOST_ROWS,
         most_culprits=_MOST_CULPRITS,
     )
-    return PageSection("changes", "Changes", change_answer(change), body)
+    return PageSection("changes", title, lead, body, question)
 
 
 _part = partial(macro, of="image.html.j2")
 
 
 def report_page(report: reports.ImageReport) -> str:
-    """Return the page."""
+    """Return the page: each section's answer at a glance, trust first, and then the sections."""
     change = report.change if isinstance(report.change, reports.Change) else None
     changed = {c.new for c in change.diff.changes if c.new is not None} if change else set()
     sections = [
-        _glance(report),
         size_section(
             report.image, report.spec, changed, change.pulled if change else (), report.files
         ),
         change_section(report.change),
         licence_section(report.spec, report.licences),
         trust_section(report.trust),
-        *_releases_section(report),
+        *_releases_section(report.releases, report.image.digest),
         roots_section(report.roots),
     ]
+    answers = sorted(sections, key=lambda section: section.name != "trust")
+    glance = PageSection("glance", "At a glance", None, _part("glance", answers))
     title = f"{report.spec.name}: report of a {report.spec.kind}"
     banner = _part("banner", report, verdict(report.trust), origin(report.trust))
-    return parts.page(title, banner, sections, _part("footer"))
+    return parts.page(title, banner, [glance, *sections], _part("footer"))
 
 
-def _glance(report: reports.ImageReport) -> PageSection:
-    unpacked = human_size(sum(info.nar_size for info in report.spec.paths.values()))
-    pull = f"{human_size(report.image.size)} to pull, {unpacked} unpacked."
-    licences = licence_answer(report.spec, report.licences)
-    rows = [
-        ("trust", "Do its builders agree?", *verdict(report.trust)),
-        ("size", "How large is it?", State.STATED, pull),
-        ("changes", "What changed?", _state(report.change), change_answer(report.change)),
-        ("licences", "May it be passed on?", licence_state(report.spec, report.licences), licences),
-        *_releases_row(report),
-        ("roots", "What does it rest on?", roots_state(report.roots), roots_answer(report.roots)),
-    ]
-    return PageSection("glance", "At a glance", None, _part("glance", rows))
-
-
-def _releases_row(report: reports.ImageReport) -> Iterator[tuple[str, str, State, str]]:
-    found = report.releases
-    if found is not None:
-        answer = releases_answer(found, report.image.digest)
-        yield "releases", "What else was released?", _state(found), answer
-
-
-def releases_answer(found: reports.ListedReleases | Absent, this: Digest) -> str:
-    """Return in one sentence how the image *this* stands among the releases."""
+def _releases_section(
+    found: reports.ListedReleases | Absent | None, this: Digest
+) -> Iterator[PageSection]:
+    title, question = "Releases", "What else was released?"
     if isinstance(found, Absent):
-        return found.reason
+        yield PageSection.lacking("releases", title, question, found)
+    elif found is not None:
+        rows = parts.fill("releases.html.j2", found=found, this=this)
+        yield PageSection("releases", title, _among(found, this), rows, question)
+
+
+def _among(found: reports.ListedReleases, this: Digest) -> str:
+    """Return in one sentence how the image *this* stands among the releases."""
     if not found.in_all:
         return "Where this image lies, no release is listed."
     count = plural(found.in_all, "release")
@@ -419,17 +378,3 @@ def releases_answer(found: reports.ListedReleases | Absent, this: Digest) -> str
     if of_it[0] == 0:
         return f"{count}; the last has this image."
     return f"{count}; {of_it[0]} came after the last with this image."
-
-
-def _releases_section(report: reports.ImageReport) -> Iterator[PageSection]:
-    found = report.releases
-    if isinstance(found, Absent):
-        yield PageSection.lacking("releases", "Releases", found)
-    elif found is not None:
-        this = report.image.digest
-        rows = parts.fill("releases.html.j2", found=found, this=this)
-        yield PageSection("releases", "Releases", releases_answer(found, this), rows)
-
-
-def _state(found: object) -> State:
-    return State(found.state) if isinstance(found, Absent) else State.STATED

@@ -67,17 +67,24 @@ class SortedCell:
 
 @dataclass(frozen=True, slots=True)
 class PageSection:
-    """A part of a page with a heading of its own; *name* is its anchor, *lead* its answer."""
+    """A part of a page with a heading of its own; *name* is its anchor, *lead* its answer.
+
+    At a glance it is the answer to its *question*: a *state*, and in words *brief*, else the lead.
+    """
 
     name: str
     title: str
     lead: Child
     body: Child
+    question: str = ""
+    state: State = State.STATED
+    brief: Child = None
 
     @classmethod
-    def lacking(cls, name: str, title: str, absent: Absent) -> Self:
+    def lacking(cls, name: str, title: str, question: str, absent: Absent) -> Self:
         """Return the section of a part that is not there."""
-        return cls(name, title, None, note_absent(absent))
+        brief = absent.reason.partition("\n")[0]
+        return cls(name, title, None, note_absent(absent), question, State(absent.state), brief)
 
 
 def page(title: str, banner: Child, sections: Sequence[PageSection], footer: Child = None) -> str:

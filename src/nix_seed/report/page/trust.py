@@ -128,12 +128,13 @@ def verdict(trust: TrustAnswer | Absent) -> tuple[State, str]:
 def trust_section(trust: TrustAnswer | Absent) -> PageSection:
     """Return the section."""
     state, reason = verdict(trust)
+    question = "Do its builders agree?"
     if isinstance(trust, Absent):
         body: list[parts.Child] = [parts.note(state, reason, trust.hint)]
         if trust.state == "not asked":
             checks = [ShownCheck(name, State.NOT_ASKED, what) for name, what in _UNASKED]
             body.append(parts.check_list([*checks, *promotion_checks(trust)]))
-        return PageSection("trust", "Trust", None, body)
+        return PageSection("trust", "Trust", None, body, question, state, reason)
     lead = f"{state.value[0].upper()}{state.value[1:]} {reason}."
     found, policy = trust.verification, trust.policy
     images = [(each, [*_checks(policy, each)], [*_tables(policy, each)]) for each in found.images]
@@ -153,7 +154,7 @@ def trust_section(trust: TrustAnswer | Absent) -> PageSection:
             promotion_checks(trust),
         )
     ]
-    return PageSection("trust", "Trust", lead, body)
+    return PageSection("trust", "Trust", lead, body, question, state, reason)
 
 
 def _checks(policy: Policy, image: ImageVerification) -> Iterator[ShownCheck]:

@@ -395,17 +395,13 @@ class Walk:
 
 
 def walk_roots(
-    roots: Roots,
-    read: Callable[[StorePath], Derivation],
-    most: int,
-    wanted: Iterable[StorePath] = (),
-    links: int = 3000,
+    roots: Roots, most: int, wanted: Iterable[StorePath] = (), links: int = 3000
 ) -> Walk:
     """Return *most* stops of the graph, those on the way to *wanted* first, then the nearest.
 
-    Fewer, if together they were built from more than *links* others. Each derivation is read once.
+    Fewer, if together they were built from more than *links* others.
     """
-    graph = _Graph(roots, read)
+    graph = _Graph(roots)
     steps = graph.distances()
     kept: dict[StorePath, None] = {}
     for way in (*(graph.way(path, steps) for path in wanted), *((path,) for path in steps)):
@@ -429,9 +425,8 @@ def walk_roots(
 class _Graph:
     """Derivations and ends; a derivation that fetches is the end that it fetches."""
 
-    def __init__(self, roots: Roots, read: Callable[[StorePath], Derivation]) -> None:
+    def __init__(self, roots: Roots) -> None:
         self._roots = roots
-        self._read = read
         self._ends = {end.path: end for end in roots.ends}
         self._fetched = {drv: end.path for end in roots.ends for drv in end.derivations}
         self._inputs: dict[StorePath, tuple[StorePath, ...]] = {}
@@ -448,12 +443,10 @@ class _Graph:
 
     def inputs(self, path: StorePath) -> tuple[StorePath, ...]:
         """Return what *path* was built from, sorted by name; an end is built from nothing."""
-        if path in self._ends or path not in self._roots.via:
-            return ()
         if path not in self._inputs:
-            derivation = self._read(path)
-            below = {self._stop_of(each) for each in derivation.input_drvs}
-            below |= {each for each in derivation.input_srcs if each in self._ends}
+            of = self._roots.inputs.get(path, Inputs())
+            below = {self._stop_of(each) for each in of.derivations}
+            below |= {each for each in of.files if each in self._ends}
             self._inputs[path] = tuple(sorted(below, key=lambda each: (each.name, each)))
         return self._inputs[path]
 

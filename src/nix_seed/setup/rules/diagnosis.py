@@ -31,15 +31,6 @@ class Clause:
     fix: str
 
 
-@dataclass(frozen=True, slots=True)
-class ClauseResult:
-    """What a check found: *said* is its output."""
-
-    check: Clause
-    passed: bool
-    said: str
-
-
 _GITHUB = "GitHub's runner starts a container job with it"
 _TOOLS = "mkSeed's container tier links it; give mkSeed a pkgs that has "
 
@@ -206,23 +197,6 @@ def contract_script(checks: Sequence[Clause]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def read_findings(checks: Sequence[Clause], transcript: str) -> tuple[ClauseResult, ...]:
-    """Read the transcript; a check it does not mention did not pass."""
-    findings, said = [], list[str]()
-    codes: dict[int, tuple[str, str]] = {}
-    for line in transcript.splitlines():
-        number, mark, code = line.removeprefix("::").partition("::")
-        if line.startswith("::") and mark and number.isdigit():
-            codes[int(number)] = code, "\n".join(said).strip()
-            said = []
-        else:
-            said.append(line)
-    for position, check in enumerate(checks):
-        result, words = codes.get(position, ("", "the image stopped before this check"))
-        findings.append(ClauseResult(check, result == "0", words))
-    return tuple(findings)
-
-
 class Health(StrEnum):
     """How a check ended. A warning is something that works, and yet is worth knowing."""
 
@@ -276,13 +250,29 @@ def diagnose_error(area: str, name: str, error: Exception) -> Diagnosis:
     return Diagnosis(area, name, outcome, said, error.hint or "see its own message")
 
 
-def diagnose_finding(area: str, finding: ClauseResult) -> Diagnosis:
+def diagnose_clause(area: str, clause: Clause, said: str, *, passed: bool) -> Diagnosis:
     """Return what a clause of the image contract comes to, kept or broken."""
-    check = finding.check
-    if finding.passed:
-        return Diagnosis(area, check.name, Health.FINE, finding.said, why=check.why)
-    said = finding.said or "it failed, and said nothing"
-    return Diagnosis(area, check.name, Health.FALSE, said, check.fix, check.why)
+    if passed:
+        return Diagnosis(area, clause.name, Health.FINE, said, why=clause.why)
+    said = said or "it failed, and said nothing"
+    return Diagnosis(area, clause.name, Health.FALSE, said, clause.fix, clause.why)
+
+
+def read_findings(area: str, checks: Sequence[Clause], transcript: str) -> tuple[Diagnosis, ...]:
+    """Read the transcript; a check it does not mention did not pass."""
+    findings, said = [], list[str]()
+    codes: dict[int, tuple[str, str]] = {}
+    for line in transcript.splitlines():
+        number, mark, code = line.removeprefix("::").partition("::")
+        if line.startswith("::") and mark and number.isdigit():
+            codes[int(number)] = code, "\n".join(said).strip()
+            said = []
+        else:
+            said.append(line)
+    for position, check in enumerate(checks):
+        result, words = codes.get(position, ("", "the image stopped before this check"))
+        findings.append(diagnose_clause(area, check, words, passed=result == "0"))
+    return tuple(findings)
 
 
 HOOK_FIX: Final = (

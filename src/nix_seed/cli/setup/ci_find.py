@@ -5,12 +5,13 @@ To make one is ``ci_make``'s, whose many imports this spares the job.
 
 from __future__ import annotations
 
-from dataclasses import field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nix_seed.cli.setup.ci_job import CiJob
 from nix_seed.core.digests import Digest
 from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed
+from nix_seed.core.files import cache_directory
 from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Fate
 from nix_seed.flake.nix import Nix
@@ -19,14 +20,14 @@ from nix_seed.formats.oci.reference import Reference
 from nix_seed.image import request as requests
 from nix_seed.image.inspect import InspectedImage, inspect
 from nix_seed.registry.errors import Denied
-from nix_seed.registry.open import Stores
+from nix_seed.setup.rules.ci_inputs import parse_switch
 
 if TYPE_CHECKING:
     from nix_seed.image.rules.changes import PlanDiff
     from nix_seed.registry.client import Repository
     from nix_seed.release.attest import Attested
     from nix_seed.release.attester import Attester, SourceTree
-    from nix_seed.setup.ci_promote import ReleaseAuthority
+    from nix_seed.release.verifiers import Verifiers
     from nix_seed.use.prove import Proof
 
 
@@ -51,7 +52,7 @@ class Publication:
     tags: tuple[str, ...]
     tree: SourceTree
     attester: Attester | None = None
-    releases: ReleaseAuthority | None = None
+    releases: Verifiers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +82,21 @@ class SeedResult:
     notices: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
 class SeedJob:
-    """The seed of *request*, wanted in *repository*, or without a *publication* here.
+    """The seed that *job* is about, to be published or, without a *publication*, made here.
 
     *notices* are for people to know; more come while it is made.
     """
 
-    stores: Stores
-    nix: Nix
-    request: requests.Request
-    repository: Reference
-    cache: Path
-    publication: Publication | None
-    want_proof: bool = True
-    notices: list[str] = field(default_factory=list)
+    def __init__(self, job: CiJob, publication: Publication | None) -> None:
+        self.publication = publication
+        self.nix = Nix()
+        self.request = job.request()
+        self.stores = job.stores
+        self.repository = job.repository
+        self.cache = cache_directory()
+        self.want_proof = parse_switch(job.options["prove"] or "true", "prove")
+        self.notices: list[str] = []
 
     def find(self) -> SeedResult | requests.Evaluated:
         """Return the seed that is there, with this commit's tags; or what was evaluated for it.
@@ -149,14 +150,14 @@ class SeedJob:
         releases = publication.releases
         return bool(own) and (releases is None or self._are_promoted(image, releases))
 
-    def _are_promoted(self, own: InspectedImage, releases: ReleaseAuthority) -> bool:
+    def _are_promoted(self, own: InspectedImage, releases: Verifiers) -> bool:
         """Whether the last release is of just the images that this commit evaluates to.
 
         Each system's job asks that of all systems, not of its own alone: where one of them has a
         new image, a release of this commit needs the word of them all.
         """
+        from nix_seed.cli.setup.ci_promote import promoted_images
         from nix_seed.release.verify import Query, verify_image
-        from nix_seed.setup.ci_promote import promoted_images
 
         released = promoted_images(self.stores, self.repository)
         if released is None or set(released[1]) != set(releases.policy.systems):
@@ -165,7 +166,7 @@ class SeedJob:
         others = [system for system in images if system != own.system]
         if images.get(own.system or "") != own.digest:
             return False
-        found = verify_image(releases.by, self.repository.at(index), Query())
+        found = verify_image(releases, self.repository.at(index), Query())
         if found.fate is not Fate.VERIFIED:
             self.notices.append(f"the last release counts for nothing here: {found.reason}")
             return False

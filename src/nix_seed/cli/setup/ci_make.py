@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from nix_seed.cli.setup.ci_find import LastSeed, SeedJob, SeedResult
 from nix_seed.core.errors import CheckedFalse, CouldNotCheck, NixSeedError
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.image import plan as planning
@@ -21,7 +22,6 @@ from nix_seed.registry.open import AnyReference
 from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
 from nix_seed.release.attest import Workshop, attest
 from nix_seed.release.preflight import prepare_attest
-from nix_seed.setup.ci_seed import LastSeed, SeedJob, SeedResult
 from nix_seed.use.prove import Proof, check_proof, prove_built
 
 _LATEST = "latest"
