@@ -12,7 +12,7 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from http.client import HTTPConnection, HTTPException
@@ -42,11 +42,10 @@ with lazily():
     from nix_seed.cli.setup import ci_find
     from nix_seed.image.read import spec as specs, unpack
     from nix_seed.outputs import offer, open as opening, push, server
-    from nix_seed.registry import layout, open as registries, transfer
+    from nix_seed.registry import layout
     from nix_seed.release import attester as attesters, load, verifiers
-    from nix_seed.use import run
-    from nix_seed.use.engines import base, mounted
-    from nix_seed.use.mount import linux
+    from nix_seed.use import run, runnable
+    from nix_seed.use.engines import base
 
 
 _NO_POLICY: Final = "there is no trust.toml, which says whose outputs may be taken"
@@ -132,7 +131,9 @@ def _keep(
         with outputs.offered_in(image, engine) as offered:
             return run.run(asked, engine=offered, image=image, nix=nix)
 
-    done = _in_seed(by.stores, seed, result.system, run_in)
+    images = unpack.private_cache(cache_directory())
+    runs = runnable.Runnable(by.stores, seed, result.system, images, images / "images")
+    done = runs.use(run_in)
     if done.exit_code != 0:
         raise CouldNotCheck(
             f"the outputs do not all build in {seed}: nix exited with {done.exit_code}",
@@ -149,24 +150,6 @@ def _keep(
     built = tuple(sorted(path.name for path in choice.built))
     seconds = sum(choice.millis.values()) / 1000
     return KeptOutputs(built, told, pushed, seconds, time.monotonic() - start)
-
-
-def _in_seed(
-    stores: registries.Stores,
-    seed: Reference,
-    system: str,
-    run_in: Callable[[layout.Image, base.Engine], run.RunResult],
-) -> run.RunResult:
-    """Run in the seed, mounted or, where that cannot be, unpacked."""
-    from nix_seed.use.engines import choose_engine
-
-    store, cache = stores.open(seed), unpack.private_cache(cache_directory())
-    with suppress(linux.NotMountable):
-        root = registries.fetch(store, seed)
-        with mounted.mounted_engine(cache, root, store, str(seed)) as (image, engine):
-            return run_in(image, engine)
-    image = transfer.open_here(stores, seed, cache / "images", system)
-    return run_in(image, choose_engine(None, cache))
 
 
 def kept_parts(kept: KeptOutputs | None) -> Iterator[str]:
