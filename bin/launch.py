@@ -50,7 +50,7 @@ def main() -> None:
         with open(outputs, "a") as file:
             file.write(f"seconds={seconds}\npython={python}\n")
         return
-    os.execv(python, [python, "-c", _MAIN, os.path.join(root, "src"), *arguments])
+    os.execv(python, [python, "-P", "-c", _MAIN, os.path.join(root, "src"), *arguments])
 
 
 def install(root: str, prefix: str) -> None:
@@ -77,7 +77,7 @@ def install(root: str, prefix: str) -> None:
     python, source = quoted(os.path.join(place, "bin/python")), quoted(os.path.join(root, "src"))
     with open(command, "w") as file:
         # A shebang line would take neither a space in the path nor a long one.
-        file.write(f"#!/bin/sh\nexec {python} -c '{_MAIN}' {source} \"$@\"\n")
+        file.write(f"#!/bin/sh\nexec {python} -P -c '{_MAIN}' {source} \"$@\"\n")
     os.chmod(command, 0o755)
     shutil.copytree(
         os.path.join(root, "man"), os.path.join(prefix, "share/man/man1"), dirs_exist_ok=True
@@ -347,11 +347,13 @@ def from_index(root: str, new: str) -> None:
     python = os.path.join(new, "bin/python")
     # A pip of the place's own takes seconds to make: the one that is there serves as well, from
     # 22.3 on.
-    pip = (sys.executable, "-m", "pip", "--python", python)
-    made = runs(sys.executable, "-m", "venv", "--without-pip", new, quiet=True)
+    # Nor has what lies in the directory that it is called in, which is a checkout.
+    here = (sys.executable, "-P", "-m")
+    pip = (*here, "pip", "--python", python)
+    made = runs(*here, "venv", "--without-pip", new, quiet=True)
     if not (made and runs(*pip, "--version", quiet=True)):
-        pip = (python, "-m", "pip")
-        if not runs(sys.executable, "-m", "venv", "--clear", new):
+        pip = (python, "-P", "-m", "pip")
+        if not runs(*here, "venv", "--clear", new):
             fail(
                 f"{sys.executable} cannot make a virtual environment",
                 "on Debian and Ubuntu: apt-get install python3-venv",

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.launcher import launch_from
+from support.planted import plant_modules, planted_that_ran
 from support.runner import programs
 from support.steps import ROOT
 
@@ -56,6 +57,22 @@ def test_a_later_step_is_told_which_python(tools: Path, tmp_path: Path) -> None:
     assert gone.returncode == 0, gone.stderr
 
 
+def test_no_module_is_taken_from_where_it_is_called(tools: Path, tmp_path: Path) -> None:
+    """A step runs in the checkout, which is a pull request's, with the job's secrets."""
+    plant_modules(tmp_path)
+    [place] = (tools / "tools/nix-seed").iterdir()
+    outcomes = [
+        launch(tmp_path, "--version", NIX_SEED_TOOLS=str(tools / "tools")).stdout,
+        launch(tmp_path, "--version", NIX_SEED_PYTHON=str(place / "bin/python")).stdout,
+    ]
+    # Nor by what sets it up; without an index it cannot.
+    empty = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    anew = launch(tmp_path, "--version", **empty, PYTHON=sys.executable)
+    assert planted_that_ran(tmp_path) == ""
+    assert all(each.startswith("nix-seed, version") for each in outcomes)
+    assert (anew.returncode, "could not be installed" in anew.stderr) == (3, True)
+
+
 def test_make_install(tools: Path, tmp_path: Path) -> None:
     """README's way: an environment of its own, and a command on PATH."""
     prefix = tmp_path / "with space"
@@ -74,10 +91,12 @@ def test_make_install(tools: Path, tmp_path: Path) -> None:
     assert made.returncode == 0, made.stderr
     assert f"hint: put {prefix}/bin on your PATH" in made.stdout
     env["PATH"] = f"{prefix}/bin:{env['PATH']}"
+    plant_modules(tmp_path)
     command = ["nix-seed", "sbom", "--help"]
     shown = subprocess.run(
         command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
     )
+    assert planted_that_ran(tmp_path) == ""
     assert shown.returncode == 0, shown.stderr
     assert shown.stderr == "", "nothing is set up at a call"
     again = subprocess.run(["make", "install"], cwd=ROOT, env=env, capture_output=True, check=True)
