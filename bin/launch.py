@@ -95,7 +95,7 @@ def tools() -> str:
     names = ("NIX_SEED_TOOLS", "RUNNER_TOOL_CACHE", "XDG_CACHE_HOME")
     places = [os.environ.get(name) for name in names]
     cache = os.path.join(home, ".cache") if home else None
-    for place in (*places, cache, os.environ.get("TMPDIR") or "/tmp"):
+    for place in (*places, cache):
         if not place:
             continue
         path = os.path.join(place, "nix-seed")
@@ -105,6 +105,16 @@ def tools() -> str:
             continue
         if os.access(path, os.W_OK):
             return path
+    # Where everyone may write, a name that others can foresee may be theirs already.
+    user = os.geteuid()
+    path = os.path.join(os.environ.get("TMPDIR") or "/tmp", f"nix-seed-{user}")
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        found = os.lstat(path)
+    except OSError:
+        found = None
+    if found and found.st_uid == user and found.st_mode & 0o170077 == 0o040000:
+        return path
     return fail("no directory for its tools can be written", "name one: NIX_SEED_TOOLS=DIR", 2)
 
 

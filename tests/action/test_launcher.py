@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from support.engines import need_root
 from support.launcher import launch_from
 from support.planted import plant_modules, planted_that_ran
 from support.runner import programs
@@ -199,8 +200,33 @@ def test_without_a_home_it_makes_none(tmp_path: Path) -> None:
     place = tmp_path / "Ablage, other"
     env = {"HOME": "", "NIX_SEED_TOOLS": "", "TMPDIR": str(place), "PIP_NO_INDEX": "1"}
     failed = launch(tmp_path, "--version", **env, PIP_FIND_LINKS=str(tmp_path))
-    assert f"setting up, once: {place}/nix-seed/" in failed.stderr
+    own = place / f"nix-seed-{os.geteuid()}"
+    assert f"setting up, once: {own}/" in failed.stderr
+    assert own.stat().st_mode & 0o777 == 0o700
     assert not Path("/nonexistent").exists()
+
+
+@pytest.mark.parametrize("planted", ["open", "link", "another's"])
+def test_in_a_shared_directory_it_takes_nobody_elses_tools(planted: str, tmp_path: Path) -> None:
+    """Whoever lays a Python there first would be run by whoever comes second."""
+    shared = tmp_path / "shared"
+    own, named = shared / f"nix-seed-{os.geteuid()}", shared / "nix-seed"
+    for place in (own, named):
+        where = tmp_path / f"{place.name}, elsewhere" if planted == "link" else place
+        where.mkdir(parents=True, mode=0o700)
+        if planted == "link":
+            shared.mkdir(exist_ok=True)
+            place.symlink_to(where)
+        elif planted == "open":
+            where.chmod(0o777)
+        else:
+            need_root()
+            os.chown(where, 1000, 1000)
+    env = {"HOME": "", "NIX_SEED_TOOLS": "", "TMPDIR": str(shared), "PIP_NO_INDEX": "1"}
+    failed = launch(tmp_path, "--version", **env)
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert "no directory for its tools can be written" in failed.stderr
+    assert "name one: NIX_SEED_TOOLS=DIR" in failed.stderr
 
 
 @pytest.mark.parametrize("kept", ["versions", "installs/python"])
