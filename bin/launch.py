@@ -50,7 +50,7 @@ def main() -> None:
         with open(outputs, "a") as file:
             file.write(f"seconds={seconds}\npython={python}\n")
         return
-    os.execv(python, [python, "-c", _MAIN, os.path.join(root, "src"), *arguments])
+    os.execv(python, [python, "-P", "-c", _MAIN, os.path.join(root, "src"), *arguments])
 
 
 def install(root: str, prefix: str) -> None:
@@ -77,7 +77,7 @@ def install(root: str, prefix: str) -> None:
     python, source = quoted(os.path.join(place, "bin/python")), quoted(os.path.join(root, "src"))
     with open(command, "w") as file:
         # A shebang line would take neither a space in the path nor a long one.
-        file.write(f"#!/bin/sh\nexec {python} -c '{_MAIN}' {source} \"$@\"\n")
+        file.write(f"#!/bin/sh\nexec {python} -P -c '{_MAIN}' {source} \"$@\"\n")
     os.chmod(command, 0o755)
     shutil.copytree(
         os.path.join(root, "man"), os.path.join(prefix, "share/man/man1"), dirs_exist_ok=True
@@ -95,7 +95,7 @@ def tools() -> str:
     names = ("NIX_SEED_TOOLS", "RUNNER_TOOL_CACHE", "XDG_CACHE_HOME")
     places = [os.environ.get(name) for name in names]
     cache = os.path.join(home, ".cache") if home else None
-    for place in (*places, cache, os.environ.get("TMPDIR") or "/tmp"):
+    for place in (*places, cache):
         if not place:
             continue
         path = os.path.join(place, "nix-seed")
@@ -105,6 +105,16 @@ def tools() -> str:
             continue
         if os.access(path, os.W_OK):
             return path
+    # Where everyone may write, a name that others can foresee may be theirs already.
+    user = os.geteuid()
+    path = os.path.join(os.environ.get("TMPDIR") or "/tmp", f"nix-seed-{user}")
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        found = os.lstat(path)
+    except OSError:
+        found = None
+    if found and found.st_uid == user and found.st_mode & 0o170077 == 0o040000:
+        return path
     return fail("no directory for its tools can be written", "name one: NIX_SEED_TOOLS=DIR", 2)
 
 
@@ -347,11 +357,13 @@ def from_index(root: str, new: str) -> None:
     python = os.path.join(new, "bin/python")
     # A pip of the place's own takes seconds to make: the one that is there serves as well, from
     # 22.3 on.
-    pip = (sys.executable, "-m", "pip", "--python", python)
-    made = runs(sys.executable, "-m", "venv", "--without-pip", new, quiet=True)
+    # Nor has what lies in the directory that it is called in, which is a checkout.
+    here = (sys.executable, "-P", "-m")
+    pip = (*here, "pip", "--python", python)
+    made = runs(*here, "venv", "--without-pip", new, quiet=True)
     if not (made and runs(*pip, "--version", quiet=True)):
-        pip = (python, "-m", "pip")
-        if not runs(sys.executable, "-m", "venv", "--clear", new):
+        pip = (python, "-P", "-m", "pip")
+        if not runs(*here, "venv", "--clear", new):
             fail(
                 f"{sys.executable} cannot make a virtual environment",
                 "on Debian and Ubuntu: apt-get install python3-venv",

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from support.engines import need_root
 from support.launcher import launch_from
+from support.planted import plant_modules, planted_that_ran
 from support.runner import programs
 from support.steps import ROOT
 
@@ -56,6 +58,22 @@ def test_a_later_step_is_told_which_python(tools: Path, tmp_path: Path) -> None:
     assert gone.returncode == 0, gone.stderr
 
 
+def test_no_module_is_taken_from_where_it_is_called(tools: Path, tmp_path: Path) -> None:
+    """A step runs in the checkout, which is a pull request's, with the job's secrets."""
+    plant_modules(tmp_path)
+    [place] = (tools / "tools/nix-seed").iterdir()
+    outcomes = [
+        launch(tmp_path, "--version", NIX_SEED_TOOLS=str(tools / "tools")).stdout,
+        launch(tmp_path, "--version", NIX_SEED_PYTHON=str(place / "bin/python")).stdout,
+    ]
+    # Nor by what sets it up; without an index it cannot.
+    empty = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    anew = launch(tmp_path, "--version", **empty, PYTHON=sys.executable)
+    assert planted_that_ran(tmp_path) == ""
+    assert all(each.startswith("nix-seed, version") for each in outcomes)
+    assert (anew.returncode, "could not be installed" in anew.stderr) == (3, True)
+
+
 def test_make_install(tools: Path, tmp_path: Path) -> None:
     """README's way: an environment of its own, and a command on PATH."""
     prefix = tmp_path / "with space"
@@ -74,10 +92,12 @@ def test_make_install(tools: Path, tmp_path: Path) -> None:
     assert made.returncode == 0, made.stderr
     assert f"hint: put {prefix}/bin on your PATH" in made.stdout
     env["PATH"] = f"{prefix}/bin:{env['PATH']}"
+    plant_modules(tmp_path)
     command = ["nix-seed", "sbom", "--help"]
     shown = subprocess.run(
         command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
     )
+    assert planted_that_ran(tmp_path) == ""
     assert shown.returncode == 0, shown.stderr
     assert shown.stderr == "", "nothing is set up at a call"
     again = subprocess.run(["make", "install"], cwd=ROOT, env=env, capture_output=True, check=True)
@@ -180,8 +200,33 @@ def test_without_a_home_it_makes_none(tmp_path: Path) -> None:
     place = tmp_path / "Ablage, other"
     env = {"HOME": "", "NIX_SEED_TOOLS": "", "TMPDIR": str(place), "PIP_NO_INDEX": "1"}
     failed = launch(tmp_path, "--version", **env, PIP_FIND_LINKS=str(tmp_path))
-    assert f"setting up, once: {place}/nix-seed/" in failed.stderr
+    own = place / f"nix-seed-{os.geteuid()}"
+    assert f"setting up, once: {own}/" in failed.stderr
+    assert own.stat().st_mode & 0o777 == 0o700
     assert not Path("/nonexistent").exists()
+
+
+@pytest.mark.parametrize("planted", ["open", "link", "another's"])
+def test_in_a_shared_directory_it_takes_nobody_elses_tools(planted: str, tmp_path: Path) -> None:
+    """Whoever lays a Python there first would be run by whoever comes second."""
+    shared = tmp_path / "shared"
+    own, named = shared / f"nix-seed-{os.geteuid()}", shared / "nix-seed"
+    for place in (own, named):
+        where = tmp_path / f"{place.name}, elsewhere" if planted == "link" else place
+        where.mkdir(parents=True, mode=0o700)
+        if planted == "link":
+            shared.mkdir(exist_ok=True)
+            place.symlink_to(where)
+        elif planted == "open":
+            where.chmod(0o777)
+        else:
+            need_root()
+            os.chown(where, 1000, 1000)
+    env = {"HOME": "", "NIX_SEED_TOOLS": "", "TMPDIR": str(shared), "PIP_NO_INDEX": "1"}
+    failed = launch(tmp_path, "--version", **env)
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert "no directory for its tools can be written" in failed.stderr
+    assert "name one: NIX_SEED_TOOLS=DIR" in failed.stderr
 
 
 @pytest.mark.parametrize("kept", ["versions", "installs/python"])

@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 from attacks.cases import case
-from attacks.logs import second_log
+from attacks.logs import known_witness, second_log, witnessed
+from nix_seed.core import canonical_json
 from nix_seed.formats.tlog.merkle import build_root
 from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.logs.log import CheckpointState
@@ -135,6 +136,30 @@ def log_out_of_reach_where_another_will_do(world: World) -> None:
     world.logs[0]["url"] = NOWHERE
     for name in ("alice", "bob"):
         world.attach(world.bundle(world.sign(world.says(name)), world.log, second))
+
+
+@case(3, "not everything could be checked: whether the log second kept what it showed")
+def log_out_of_reach_that_proves_a_dissent_older_than_a_revocation(world: World) -> None:
+    """Without it the dissent would be of nobody's time, and count for nothing."""
+    second = second_log(world)
+    world.logs[-1]["url"] = NOWHERE
+    world.arguments += ["--state", str(world.root / "state")]
+    dissent_before_revocation(world, second)
+
+
+@case(1, "verdict: CHECKED AND FALSE: carol built something else from this commit")
+def dissent_older_than_a_revocation(world: World) -> None:
+    dissent_before_revocation(world, second_log(world))
+
+
+def dissent_before_revocation(world: World, log: EmbeddedLog) -> None:
+    """Have carol dissent in *log*, before a witness and before the revocation."""
+    witness = known_witness(world)
+    witnessed(world, "alice bob", witness.cosign)
+    world.builders["carol"]["revokedAt"] = "2024-01-01T00:00:00Z"
+    value = world.bundle(world.sign(world.says("carol", world.other)), log).to_json()
+    witness.cosign(value["verificationMaterial"]["tlogEntries"][0])
+    world.attach(canonical_json.dumps(value), world.other)
 
 
 @case(0, "quorum met: 2 builders agree (alice, bob)")

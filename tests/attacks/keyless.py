@@ -14,6 +14,7 @@ from support.private_sigstore import ISSUER, PrivateSigstore
 from support.trust import World
 
 SUBJECT = "https://forge.example/{}/project/.ci/seed.yml@refs/heads/main"
+WORKFLOW = "https://forge.example/{}/project/.github/workflows/seed.yml@refs/heads/main"
 ENDED = "validation failed: cert is not valid at validation time"
 SHORT = "1 of the 2 builders wanted agree"
 
@@ -21,8 +22,9 @@ SHORT = "1 of the 2 builders wanted agree"
 class Keyless:
     """Makes every builder of *world* keyless, and signs as any of them."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, subject: str = SUBJECT) -> None:
         self.world = world
+        self.subject = subject
         self.sigstore = PrivateSigstore(world.root / "sigstore")
         (world.root / "root.json").write_bytes(self.sigstore.trusted_root())
         world.sigstore["trustedRoot"] = '"root.json"'
@@ -30,11 +32,11 @@ class Keyless:
         world.quorum["logs"] = "0"
         for name, builder in world.builders.items():
             del builder["key"]
-            builder |= {"issuer": f'"{ISSUER}"', "subject": f'"{SUBJECT.format(name)}"'}
+            builder |= {"issuer": f'"{ISSUER}"', "subject": f'"{subject.format(name)}"'}
 
     def bundle(self, name: str, by: PrivateSigstore | None = None, **how: Any) -> dict[str, Any]:
         payload = build_statement(self.world.says(name), "forge.example").dump()
-        return (by or self.sigstore).bundle(payload, subject=SUBJECT.format(name), **how)
+        return (by or self.sigstore).bundle(payload, subject=self.subject.format(name), **how)
 
     def publish(self, *names: str, **how: Any) -> None:
         for name in names:
@@ -44,6 +46,21 @@ class Keyless:
 @case(0, "quorum met: 2 builders agree (alice, bob)")
 def keyless_builders(world: World) -> None:
     Keyless(world).publish("alice", "bob")
+
+
+@case(0, "quorum met: 2 builders agree (alice, bob)")
+def workflows_each_in_its_own_repository(world: World) -> None:
+    keyless = Keyless(world, WORKFLOW)
+    for name in ("alice", "bob"):
+        keyless.publish(name, repository=f"https://forge.example/{name}/project")
+
+
+@case(1, "for https://forge.example/mallory/project, who is not trusted")
+def workflow_that_a_strangers_repository_calls(world: World) -> None:
+    """Its certificate has bob's subject: where others may call a workflow, everyone's job has."""
+    keyless = Keyless(world, WORKFLOW)
+    keyless.publish("alice", repository="https://forge.example/alice/project")
+    keyless.publish("bob", repository="https://forge.example/mallory/project")
 
 
 @case(1, SHORT)

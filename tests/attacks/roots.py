@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
+from attacks.histories import NOWHERE
 from attacks.logs import second_log
 from attacks.promoted import Forged, PromotedWorld, promotion_case
 from attacks.records import record_in_a_split_view
@@ -15,6 +16,7 @@ from nix_seed.core import canonical_json
 from nix_seed.core.digests import Digest
 from nix_seed.formats.intoto.statement import PAYLOAD_TYPE, Commit, promotion_statement
 from nix_seed.formats.oci.reference import parse_reference
+from nix_seed.logs.embedded import EmbeddedLog
 from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.open import Stores
@@ -125,6 +127,29 @@ def two_roots_asked_for_the_honest_image(world: PromotedWorld) -> None:
     world.honest()
     world.publish_record(world.planned(world.backdoored), "rita")
     world.ask(str(world.image.descriptor.digest), "--commit", str(COMMIT))
+
+
+@promotion_case(3, "as something else, too: whether the log second kept what it showed")
+def two_roots_of_which_one_is_in_a_log_out_of_reach(world: PromotedWorld) -> None:
+    """Who cuts this machine off from a log must not thereby hide that it holds another root."""
+    second = second_log(world)
+    world.logs[-1]["url"] = NOWHERE
+    in_two_logs(world, second)
+
+
+@promotion_case(1, "was promoted more than once, as different things: sha256:")
+def two_roots_of_which_one_is_in_a_log_that_is_not_asked(world: PromotedWorld) -> None:
+    """Its proof is there all the same."""
+    in_two_logs(world, second_log(world))
+
+
+def in_two_logs(world: PromotedWorld, second: EmbeddedLog) -> None:
+    """Have the honest record in the world's log, and a false one in the *second* alone."""
+    world.attest_all()
+    world.publish_record(world.planned(), "rita")
+    plan = world.planned(world.backdoored)
+    signed = world.keys["rita"].sign(PAYLOAD_TYPE, plan.payload)
+    attach_record(world.store, plan.predicate, 1, [world.bundle(signed, second).dump()])
 
 
 @promotion_case(1, "was promoted more than once, as different things: sha256:")

@@ -119,6 +119,18 @@ def test_an_ordinary_user_has_root_mount_it(monkeypatch: pytest.MonkeyPatch) -> 
     assert (len(found.added), machine.user) == (3, [])
 
 
+def test_the_token_is_for_the_registry_of_the_seeds_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pull request's ``seed.lock`` may name any, which would be asked as root."""
+    monkeypatch.setattr("os.geteuid", lambda: 501)
+    monkeypatch.setattr(linux, "why_not_here", lambda: None)
+    machine = Machine(monkeypatch, "ours")
+    job = CiJob(OPTIONS, CiHost({}), {"SEED_REGISTRY_TOKEN": "hush"})
+    ci_use.fill(job, Reference("evil.example", "o/r-seed", digest=DIGEST), "aarch64-darwin")
+    [(arguments, stdin)] = machine.root
+    assert "--username" not in arguments
+    assert stdin == "\n"
+
+
 @pytest.mark.parametrize("options", [{"eager": "true"}, {"for": ".#checks"}])
 def test_what_is_wanted_unpacked_is_not_mounted(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, str]

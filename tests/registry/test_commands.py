@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from nix_seed.cli.image.index import command as index
 from nix_seed.cli.image.inspect import command as inspect
+from nix_seed.cli.options import registry_options, stores_of
 from nix_seed.cli.progress_lines import Lines
 from nix_seed.cli.registry.pull import command as pull
 from nix_seed.cli.registry.push import command as push
@@ -105,6 +107,33 @@ def test_password_on_standard_input(tmp_path: Path, host: str) -> None:
         run(push, *arguments)
     with pytest.raises(InputError, match="standard input holds no password"):
         run(push, *arguments, "--password-stdin", stdin="")
+
+
+@pytest.mark.parametrize(
+    ("words", "known"),
+    [
+        (("host.example/o/r:v1",), {"host.example"}),
+        (("oci:a", "--also", "host.example:5000/o/r", "--also", "."), {"host.example:5000"}),
+        # Then the only registry is one that the checkout's lock names.
+        (("oci:a",), {"host.example", "host.example:5000", "lock.example"}),
+    ],
+)
+def test_a_password_is_for_the_registries_that_are_named_with_it(
+    words: tuple[str, ...], known: set[str]
+) -> None:
+    """A checkout's ``seed.lock`` names another, to which a build would go as well."""
+
+    @click.command()
+    @click.argument("reference")
+    @click.option("--also", multiple=True)
+    @registry_options
+    def command(reference: str, also: tuple[str, ...], **options: Any) -> None:
+        find = stores_of(options).credentials.find
+        hosts = ("host.example", "host.example:5000", "lock.example")
+        click.echo("\n".join(host for host in hosts if find(host, "o/r") is not None))
+
+    done = run(command, *words, "--username", "me", "--password-stdin", stdin="hush\n")
+    assert set(done.output.split()) == known
 
 
 def test_the_wrong_way_round(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from nix_seed.core.processes import run_as_root
 from nix_seed.setup.ci_host import make_store_for, store_state
 from nix_seed.use import macos_store
 from support.engines import need_root
+from support.planted import plant_modules, planted_that_ran
 
 USER = 12345
 
@@ -95,6 +96,18 @@ def test_a_user_asks_sudo(sudo: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     asked = sudo.read_text()
     assert asked.startswith(f"-n\n{sys.executable}\n"), "it must never wait for a password"
     assert "hush" not in asked
+
+
+def test_root_takes_no_module_from_the_checkout(
+    sudo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sudo.parent == tmp_path
+    plant_modules(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "root").mkdir()
+    user = str(os.getuid())
+    assert run_as_root(["ci", "store", user, "--root", str(tmp_path / "root")]) == {}
+    assert planted_that_ran(tmp_path) == ""
 
 
 def test_root_goes_through_the_users_proxy(

@@ -95,6 +95,18 @@ def test_the_signer_says_who_signs(scene: Scene) -> None:
                 "https://gitlab.com/group/project",
             ),
         ),
+        (
+            {
+                "sub": "project_path:group/project:ref_type:branch:ref:main",
+                "ci_config_ref_uri": "git.example/group/project//.gitlab-ci.yml@refs/heads/main",
+                "project_path": "group/project",
+            },
+            CertificateIdentity(
+                ISSUER,
+                "https://git.example/group/project//.gitlab-ci.yml@refs/heads/main",
+                "https://git.example/group/project",
+            ),
+        ),
         ({"sub": "1234", "email": "a@b.example"}, CertificateIdentity(ISSUER, "a@b.example")),
         ({"sub": "1234", "email": ["a"]}, CertificateIdentity(ISSUER, "1234")),
     ],
@@ -103,7 +115,8 @@ def test_who_a_token_stands_for(claims: dict[str, object], who: CertificateIdent
     """As Fulcio's certificate will say: a policy knows them by that name."""
     assert certified_identity(claims, ISSUER) == who
     assert is_signer(who, who)
-    assert is_signer(CertificateIdentity(who.issuer, who.subject), who)
+    own = who.subject.startswith(who.repository)  # or another repository's workflow, called
+    assert is_signer(CertificateIdentity(who.issuer, who.subject), who) is own
     assert not is_signer(CertificateIdentity(who.issuer, who.subject, "https://other"), who)
     assert not is_signer(KeySigner.generate().who, who)
 

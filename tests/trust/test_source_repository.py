@@ -39,6 +39,31 @@ def test_it_is_read() -> None:
     assert str(policy(None).builders[0].signer) == f"{WORKFLOW} of {ISSUER}"
 
 
+@pytest.mark.parametrize(
+    ("subject", "own"),
+    [
+        (WORKFLOW, "https://github.com/0Compute/nix-seed"),
+        ("https://gitlab.com/a/b/c//.gitlab-ci.yml@refs/heads/main", "https://gitlab.com/a/b/c"),
+    ],
+)
+def test_without_one_a_workflow_is_that_of_its_own(subject: str, own: str) -> None:
+    trusted = CertificateIdentity(ISSUER, subject)
+    assert trusted.admits(CertificateIdentity(ISSUER, subject, own))
+    assert trusted.admits(CertificateIdentity(ISSUER, subject)), "older certificates state none"
+    for other in ("https://github.com/mallory/x", f"{own}-x", own.rpartition("/")[0]):
+        assert not trusted.admits(CertificateIdentity(ISSUER, subject, other))
+    named = CertificateIdentity(ISSUER, subject, "https://github.com/a/b")
+    assert named.admits(named)
+    assert not named.admits(trusted)
+
+
+def test_an_identity_that_names_no_file_is_anywhere_the_same() -> None:
+    trusted = CertificateIdentity("https://agent.example", "https://agent.example/owner/pipeline")
+    assert trusted.admits(
+        CertificateIdentity(*("https://agent.example", trusted.subject, "https://x/y"))
+    )
+
+
 def test_two_repositories_are_two_builders() -> None:
     assert len(policy("https://github.com/a/b", "https://github.com/c/d").builders) == 2
 

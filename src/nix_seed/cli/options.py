@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -360,7 +360,7 @@ jobs_option = option("--jobs N", "Blobs moved at once.", type=click.IntRange(1, 
 
 def stores_of(options: dict[str, Any]) -> registries.Stores:
     """Make of *options*, as ``registry_options`` names them, what opens stores."""
-    username, given = options["username"], None
+    username, given, named = options["username"], None, frozenset[str]()
     if (username is not None) != options["password_stdin"]:
         raise InputError(
             "--username and --password-stdin go together",
@@ -368,7 +368,8 @@ def stores_of(options: dict[str, Any]) -> registries.Stores:
         )
     if username is not None:
         # The line on standard input; it is read once, and several steps of a command ask.
-        meta = click.get_current_context().meta
+        context = click.get_current_context()
+        meta, named = context.meta, frozenset(_registries(context.params.values()))
         if _PASSWORD not in meta:
             meta[_PASSWORD] = sys.stdin.readline().rstrip("\r\n")
         password: str = meta[_PASSWORD]
@@ -376,11 +377,23 @@ def stores_of(options: dict[str, Any]) -> registries.Stores:
             raise InputError("--password-stdin: standard input holds no password")
         given = credentials.Credential("--username", username, password)
     return registries.Stores(
-        credentials.Keyring(dict(os.environ), home(), given),
+        credentials.Keyring(dict(os.environ), home(), given, given_for=named),
         plain_http=options["plain_http"],
         ca_file=options["ca_file"],
         jobs=options.get("jobs") or registries.JOBS,
     )
+
+
+def _registries(values: Iterable[object]) -> Iterator[str]:
+    """Yield the registry of each reference among what was written on the command line."""
+    for value in values:
+        if isinstance(value, tuple):
+            yield from _registries(value)
+        elif isinstance(value, str):
+            with suppress(InputError):
+                reference = parse_reference(value)
+                if not isinstance(reference, LayoutReference):
+                    yield reference.registry
 
 
 verify_options = together(

@@ -109,10 +109,13 @@ os.environ.update(json.loads(line))
 """
 
 
-def own_command(arguments: Sequence[str]) -> list[str]:
-    """Return the command line of another ``nix-seed`` of this very code, with *arguments*."""
+def own_command(arguments: Sequence[str], first: str = "") -> list[str]:
+    """Return the command line of another ``nix-seed`` of this very code, with *arguments*.
+
+    It runs the code *first*. No module is taken from where it is called, often a foreign checkout.
+    """
     source = str(Path(__file__).resolve().parents[2])
-    return [sys.executable, "-c", _CODE, source, *arguments]
+    return [sys.executable, "-P", "-c", first + _CODE, source, *arguments]
 
 
 def run_as_root(arguments: Sequence[str], stdin: str = "") -> Any:
@@ -127,8 +130,7 @@ def run_as_root(arguments: Sequence[str], stdin: str = "") -> Any:
             hint="run as root, or make /nix yours beforehand: mkdir /nix && chown $USER /nix",
         )
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    python, option, code, *rest = own_command(arguments)
-    command = [*sudo, python, option, _AS_ROOT + code, *rest]
+    command = [*sudo, *own_command(arguments, _AS_ROOT)]
     stdin = json.dumps(kept) + "\n" + stdin
     done = subprocess.run(
         command, input=stdin, stdout=subprocess.PIPE, text=True, check=False, errors="replace"

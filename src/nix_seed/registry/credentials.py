@@ -2,7 +2,8 @@
 
 In this order, the first that has an entry wins:
 
-1. what was given on the command line;
+1. what was given on the command line; only for the registries that are named there, if any is:
+   a checkout's ``seed.lock`` names others;
 2. ``NIX_SEED_REGISTRY_USERNAME`` and ``NIX_SEED_REGISTRY_PASSWORD``, or
    ``NIX_SEED_REGISTRY_TOKEN``; only for the host in ``NIX_SEED_REGISTRY``, if that is set;
 3. podman's ``auth.json`` (containers-auth.json(5)) and Docker's ``config.json``: ``credHelpers``,
@@ -62,16 +63,20 @@ Helper = Callable[[str, str], bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """Finds credentials. *given* are the command line's, *environ* and *home* the process's."""
+    """Finds credentials. *environ* and *home* are the process's.
+
+    *given* is the command line's, and is for the registries *given_for* (empty: for any).
+    """
 
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     home: Path | None = None
     given: Credential | None = None
     helper: Helper | None = None
+    given_for: frozenset[str] = frozenset()
 
     def find(self, registry: str, repository: str) -> Credential | None:
         """Return the credential for *repository* of *registry* (``host[:port]``), None if none."""
-        if self.given is not None:
+        if self.given is not None and (not self.given_for or registry in self.given_for):
             return self.given
         return (
             _from_environment(self.environ, registry)

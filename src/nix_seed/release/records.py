@@ -181,13 +181,14 @@ def judge_ledger(listed: attestations.Discovered, by: Verifiers) -> rules.Ledger
     ends = [(each.verdict.fate, each.verdict.reason) for each in findings]
     ends += [(each.fate, each.reason) for each in troubles]
     unread = tuple(reason for fate, reason in ends if fate is Fate.UNCHECKED)
-    unasked = (each.reason for each in doubts.watched.values() if each.fate is Fate.UNCHECKED)
+    unasked = doubts.unasked
     return rules.Ledgered(
         rules.records_of(findings, by.policy, doubts.distrusted),
         lies=(*doubts.lies, *listed.lies),
         unchecked=(*unread, *unasked),
         unread=unread,
         refused=tuple(reason for fate, reason in ends if fate is Fate.FALSE),
+        possible=rules.records_of(findings, by.policy, doubts.lying) if unasked else (),
     )
 
 

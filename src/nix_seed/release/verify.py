@@ -116,16 +116,22 @@ def _verify_one(
     elsewhere = beside.of(*(commit.key for commit in chosen.commits))
     findings |= _examine(by, elsewhere, known=findings)
     doubts = doubt_logs(findings.values(), by.watch)
-    claims = judging.claims_of(findings.values(), by.policy, doubts.distrusted)
-    quorums = tuple(
-        evaluate_quorum(by.policy, attached.agreement_of(image, commit), claims, by.now)
-        for commit in chosen.commits
-    )
+
+    def count(distrusted: frozenset[str]) -> tuple[QuorumResult, ...]:
+        claims = judging.claims_of(findings.values(), by.policy, distrusted)
+        asked = (attached.agreement_of(image, commit) for commit in chosen.commits)
+        return tuple(evaluate_quorum(by.policy, each, claims, by.now) for each in asked)
+
+    quorums = count(doubts.distrusted)
+    # A log proves times as well. Who is cut off from one is not told yes where it would say no.
+    otherwise = count(doubts.lying) if doubts.unasked else quorums
+    met = {each.asked.commit for each in quorums if each.met}
     troubles = _troubles((here, elsewhere), doubts)
     depth = _depth(beside.stores[0], image) if query.deep else None
     if isinstance(depth, Trouble):
         troubles, depth = (*troubles, depth), None
-    barring = _barring(troubles, doubts, chosen, met=any(quorum.met for quorum in quorums))
+    sure = bool(met) and met <= {each.asked.commit for each in otherwise if each.met}
+    barring = _barring(troubles, doubts, chosen, met=sure)
     lies = (*doubts.lies, *here.lies, *elsewhere.lies)
     fate, reason = answer.evaluate_image(quorums, findings.values(), barring, depth, lies)
     return answer.ImageVerification(
@@ -168,7 +174,7 @@ def _troubles(listed: Sequence[attached.Discovered], doubts: LogDoubts) -> tuple
 def _barring(
     troubles: Sequence[Trouble], doubts: LogDoubts, chosen: judging.AttestedCommits, *, met: bool
 ) -> Sequence[Trouble]:
-    """Return what bars a verdict that all is well; *met*: a commit has its quorum."""
+    """Return what bars a verdict that all is well; *met*: a commit surely has its quorum."""
     if met:
         # A log that is out of reach proves nothing; where others prove enough, that bars nobody.
         idle = set(doubts.watched.values())

@@ -44,6 +44,17 @@ class LogDoubts:
         return frozenset((*self.split, *self.watched))
 
     @property
+    def lying(self) -> frozenset[str]:
+        """The ids of those that were checked and lied."""
+        false = (log for log, each in self.watched.items() if each.fate is Fate.FALSE)
+        return frozenset((*self.split, *false))
+
+    @property
+    def unasked(self) -> tuple[str, ...]:
+        """Why the others could not be asked: what they hold may be so all the same."""
+        return tuple(e.reason for log, e in self.watched.items() if log not in self.lying)
+
+    @property
     def lies(self) -> tuple[str, ...]:
         """What was checked of them, and is false."""
         false = (each.reason for each in self.watched.values() if each.fate is Fate.FALSE)

@@ -28,7 +28,7 @@ from nix_seed.core.values import dataclass
 from nix_seed.core.verdict import Fate
 from nix_seed.flake.checkout import parents_of
 from nix_seed.flake.nix import Nix
-from nix_seed.formats.oci.reference import parse_reference
+from nix_seed.formats.oci.reference import Reference, parse_reference
 from nix_seed.registry.open import AnyReference, choose_system, fetch, fetch_if_there
 from nix_seed.registry.rules.lock import LOCK_NAME, SeedLock
 from nix_seed.registry.store import Fetched
@@ -328,7 +328,7 @@ def fill(
     arguments += [f"--attr={project.attr}"] if project.attr else []
     # For the licences that it accepts.
     arguments += [f"--policy={project.policy.absolute()}"] if project.policy else []
-    return _by_root(job, arguments)
+    return _by_root(job, image, arguments)
 
 
 def _mounted_by_root(
@@ -338,16 +338,19 @@ def _mounted_by_root(
     if linux.why_not_here() is not None:
         return None
     try:
-        return _by_root(job, ["mount", str(image), "--json", "--no-verify", *arguments])
+        return _by_root(job, image, ["mount", str(image), "--json", "--no-verify", *arguments])
     except NixSeedError as error:
         # Unpacking needs no root, and finds out by itself whatever may be wrong with the image.
         job.host.say(f"nix-seed: unpacking, not mounting: {error.message}")
         return None
 
 
-def _by_root(job: CiJob, arguments: list[str]) -> hydrate.Hydrated:
+def _by_root(job: CiJob, image: AnyReference, arguments: list[str]) -> hydrate.Hydrated:
     ca_file = job.options["ca_file"]
     arguments += [f"--ca-file={ca_file}"] if ca_file else []
-    arguments += ["--username", job.user, "--password-stdin"] if job.token else []
-    said = processes.run_as_root(arguments, f"{job.token}\n")
+    # The checkout's lock may name another registry, which the token is not for.
+    own = isinstance(image, Reference) and image.registry == job.repository.registry
+    token = job.token if own else ""
+    arguments += ["--username", job.user, "--password-stdin"] if token else []
+    said = processes.run_as_root(arguments, f"{token}\n")
     return hydrate.Hydrated.from_json(said, f"what nix-seed {arguments[0]} printed")

@@ -165,6 +165,8 @@ class Ledgered:
     records, and could not be read or judged: where one stands, these bar it. *unchecked* are these,
     and the logs that could not be asked: where none stands, one of these might have. *refused* are
     what was judged and is no record of a promoter's: they bar nothing, and are not nothing.
+    *possible* are the records as they are where the logs that could not be asked are honest: who
+    cuts a reader off from a log must not take another root away by it.
     """
 
     records: tuple[Record, ...]
@@ -172,6 +174,7 @@ class Ledgered:
     unchecked: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+    possible: tuple[Record, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +215,7 @@ def evaluate_promotion(
             failed = [Check("record", Fate.FALSE, f"no promotion record of {commit} was found")]
         return PromotionResult(commit, None, (*lies, *failed), absent)
     record = min(good, key=lambda each: each.digest)
-    checks = (*lies, *judge_record(record, policy), _unique(good, commit, pinned, found.unread))
+    checks = (*lies, *judge_record(record, policy), _unique(good, found, policy, pinned))
     if shown.proofs is None:
         checks = (*checks, _whole(record, shown.leaves))
     else:
@@ -326,23 +329,32 @@ def _promoters(record: Record, policy: Policy) -> Check:
     return Check("promoters", Fate.FALSE, f"{reason}: {why}" if why else reason)
 
 
-def _unique(
-    records: Sequence[Record], commit: intoto.Commit, pinned: Digest | None, unread: Sequence[str]
-) -> Check:
+def _conflict(records: Sequence[Record]) -> str | None:
+    """Return in what *records* of one commit contradict one another, None where they do not."""
+    commit = records[0].predicate.commit
     roots = {(record.predicate.root, record.predicate.index) for record in records}
     if len(roots) > 1:
         shown = ", ".join(sorted({str(root) for root, _ in roots}))
-        reason = f"{commit} was promoted more than once, as different things: {shown}"
-        return Check("unique", Fate.FALSE, reason)
+        return f"{commit} was promoted more than once, as different things: {shown}"
     outputs = {each.predicate.outputs_root for each in records} - {None}
     if len(outputs) > 1:
         shown = ", ".join(sorted(map(str, outputs)))
-        reason = f"{commit} was promoted with several lists of outputs: {shown}"
-        return Check("unique", Fate.FALSE, reason)
-    root = records[0].predicate.root
+        return f"{commit} was promoted with several lists of outputs: {shown}"
+    return None
+
+
+def _unique(
+    records: Sequence[Record], found: Ledgered, policy: Policy, pinned: Digest | None
+) -> Check:
+    """Judge whether *records*, all of a commit that stand, are all that it was promoted as."""
+    commit, root = records[0].predicate.commit, records[0].predicate.root
+    if (conflict := _conflict(records)) is not None:
+        return Check("unique", Fate.FALSE, conflict)
     if pinned is not None and pinned != root:
         reason = f"this machine saw {commit} promoted under the root {pinned}, and now {root}"
         return Check("unique", Fate.FALSE, reason)
+    possible = [e for e in found.possible if e.predicate.commit == commit and stands(e, policy)]
+    unread = found.unread or (found.unchecked if _conflict([*records, *possible]) else ())
     if unread:
         reason = f"whether {commit} was promoted as something else, too: {unread[0]}"
         return Check("unique", Fate.UNCHECKED, reason)

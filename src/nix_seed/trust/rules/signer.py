@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 from typing import Final, Self
@@ -31,6 +32,8 @@ _ISSUER_V1: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
 _REPOSITORY: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.12")
 _OTHER_NAME: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.7")
 _UTF8_STRING = 0x0C
+# GitHub names a workflow, and GitLab a pipeline, by a file; before it is the repository's address.
+_FILE = re.compile(r"(https://[^/@]+/[^@]+?)/(?:\.[a-z]+/workflows)?/[^@]+@")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -39,7 +42,8 @@ class CertificateIdentity:
 
     *repository* is the URI of the source repository that the job ran for; empty, where a
     certificate states none, or whoever trusts the identity asks for none. A reusable workflow has
-    one subject, whosever repository calls it: without this, its word would be everyone's.
+    one subject, whosever repository calls it: without this, its word would be everyone's. So who
+    asks for none trusts a workflow in the repository that its file lies in, and in no other.
     """
 
     issuer: str
@@ -51,8 +55,12 @@ class CertificateIdentity:
 
     def admits(self, other: CertificateIdentity) -> bool:
         """Whether this identity, as one trusts it, is the *other*, as a certificate states it."""
-        named = (self.issuer, self.subject) == (other.issuer, other.subject)
-        return named and self.repository in ("", other.repository)
+        if (self.issuer, self.subject) != (other.issuer, other.subject):
+            return False
+        file = None if self.repository else _FILE.match(self.subject)
+        if file is None or not other.repository:
+            return self.repository in ("", other.repository)
+        return file[1].casefold() == other.repository.casefold()
 
 
 def certified_identity(claims: Mapping[str, object], issuer: str) -> CertificateIdentity:
@@ -70,7 +78,8 @@ def certified_identity(claims: Mapping[str, object], issuer: str) -> Certificate
         forge, subject, project = "https://github.com", workflow, claim("repository")
         return CertificateIdentity(issuer, f"{forge}/{subject}", f"{forge}/{project}")
     if config := claim("ci_config_ref_uri"):
-        project = f"https://gitlab.com/{claim('project_path')}"
+        # The forge's own host, where it is not gitlab.com.
+        project = f"https://{config.partition('/')[0]}/{claim('project_path')}"
         return CertificateIdentity(issuer, f"https://{config}", project)
     return CertificateIdentity(issuer, claim("email") or claim("sub"))
 
