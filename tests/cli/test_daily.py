@@ -12,6 +12,7 @@ from nix_seed.cli.options import commit_named, image_or_commit
 from nix_seed.core.errors import InputError, NixFailed
 from nix_seed.flake.evaluate import evaluate_flake
 from nix_seed.flake.nix import Nix
+from nix_seed.flake.rules.choice import FlakeChoice
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.image.index import build_index
 from nix_seed.registry.open import Stores
@@ -96,17 +97,17 @@ def test_a_file_that_git_does_not_track_is_named(
     subprocess.run(["git", "-C", str(repository), "add", "flake.nix"], check=True)
     nix = Nix(store=repository.parent / "store")
     with pytest.raises(NixFailed) as caught:
-        evaluate_flake(nix, str(repository), system="x86_64-linux")
+        evaluate_flake(nix, str(repository), FlakeChoice(system="x86_64-linux"))
     hint = caught.value.hint or ""
     assert hint == f"Nix sees only what Git tracks: git -C {repository} add sub"
     subprocess.run(["sh", "-c", hint.partition(": ")[2]], check=True)
     with pytest.raises(InputError, match="no input with packages"):
-        evaluate_flake(nix, str(repository), system="x86_64-linux")
+        evaluate_flake(nix, str(repository), FlakeChoice(system="x86_64-linux"))
     # Where another tree lacks a file of that name, Git is not asked for it.
     empty = '"${builtins.path { path = ./.; name = "other"; filter = _: _: false; }}/sub/more.nix"'
     (repository / "flake.nix").write_text(f"{{ outputs = _: import {empty}; }}")
     with pytest.raises(NixFailed) as caught:
-        evaluate_flake(nix, str(repository), system="x86_64-linux")
+        evaluate_flake(nix, str(repository), FlakeChoice(system="x86_64-linux"))
     assert "-other/sub" in (caught.value.detail or "")
     assert "Git tracks" not in (caught.value.hint or "")
 

@@ -16,6 +16,7 @@ from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed, NixSeedEr
 from nix_seed.flake import nix_process
 from nix_seed.flake.evaluate import evaluate_flake
 from nix_seed.flake.nix import Nix
+from nix_seed.flake.rules.choice import FlakeChoice
 from nix_seed.formats.nix.store_path import StorePath
 from support.distribution import nix_env
 from support.programs import need, run
@@ -90,7 +91,7 @@ def test_the_altered_flake_is_not_waited_for_where_the_flake_fails(
     (tmp_path / "word").write_text("word\n")
     start = time.monotonic()
     with pytest.raises(NixSeedError):
-        evaluate_flake(nix, f"path:{tmp_path}", system="x86_64-linux")
+        evaluate_flake(nix, f"path:{tmp_path}", FlakeChoice(system="x86_64-linux"))
     assert time.monotonic() - start < 20
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from nix_seed.flake.evaluate import evaluate_flake
 from nix_seed.flake.nix import Nix
+from nix_seed.flake.rules.choice import FlakeChoice
 from nix_seed.flake.rules.recipe import input_key
 from support.distribution import nix_env
 from support.seeds import Ran, build, edit, names, nix_seed, product_flake, write_project
@@ -64,7 +65,7 @@ def make(distribution: Path, tmp_path: Path) -> Make:
 
 
 def key(project: Path) -> str:
-    recipe = evaluate_flake(Nix(), str(project), system="x86_64-linux").recipe
+    recipe = evaluate_flake(Nix(), str(project), FlakeChoice(system="x86_64-linux")).recipe
     return input_key(recipe, {"name": "zstd"}, 64)
 
 

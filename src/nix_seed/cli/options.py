@@ -24,6 +24,7 @@ from nix_seed.formats.oci.reference import LayoutReference, parse_reference
 
 with lazily():
     from nix_seed.flake import checkout, nix
+    from nix_seed.flake.rules import choice as choices
     from nix_seed.formats.intoto import statement as intoto
     from nix_seed.image import request as requests
     from nix_seed.image.read import unpack
@@ -72,6 +73,12 @@ store_option = option(
 )
 
 
+exclude_option = option(
+    "--exclude OUTPUT",
+    "Leave out packages.NAME, packages.SYSTEM.NAME or a kind, such as checks; may be repeated.",
+    multiple=True,
+)
+
 made_options = together(
     option("--attr NAME", "Attribute made by mkSeed or mkRun [seed, run]."),
     option(
@@ -81,6 +88,7 @@ made_options = together(
         default="seed",
     ),
     option("--system SYSTEM", "Nix system [this machine's]."),
+    exclude_option,
 )
 """Add which image a flake makes."""
 
@@ -137,6 +145,7 @@ def seed_options(engines: Sequence[str], project: str) -> Callable[[Command], Co
         option("--image REF", "The seed, on disk or in a registry [the one built here]."),
         project_option(project),
         attr_option,
+        exclude_option,
         accept_option,
         registry_options,
     )
@@ -190,14 +199,17 @@ def request_of(options: dict[str, Any]) -> tuple[nix.Nix, requests.Request]:
     flake, attr = flake_and_attr(options["flake"], options["attr"])
     partitions.check_budget(options["layers"])
     request = requests.Request(
-        flake=flake,
-        kind=options["kind"],
-        compressor=frames.Compressor.at_hand(options["compressor"], options["level"]),
-        budget=options["layers"],
-        attr=attr,
-        system=options["system"],
+        flake,
+        choice_of(options, attr),
+        frames.Compressor.at_hand(options["compressor"], options["level"]),
+        options["layers"],
     )
     return nix_of(options), request
+
+
+def choice_of(options: dict[str, Any], attr: str | None) -> choices.FlakeChoice:
+    """Return which image *options*, as ``made_options`` names them, choose."""
+    return choices.FlakeChoice(options["kind"], attr, options["system"], options["exclude"])
 
 
 def nix_of(options: dict[str, Any]) -> nix.Nix:
@@ -261,7 +273,8 @@ def open_seed(options: dict[str, Any], nix: nix.Nix, system: str | None = None) 
         return transfer.open_here(stores, reference, cache_directory() / "images", system)
     source: Path = options["src"]
     flake = str(source.absolute())
-    request = requests.Request(flake, attr=options.get("attr"))
+    chosen = choices.FlakeChoice(attr=options.get("attr"), exclude=options.get("exclude", ()))
+    request = requests.Request(flake, chosen)
     found = LayoutReference(
         str(cache_directory() / "images"), tag=requests.evaluate_request(nix, request).input_key
     )
@@ -278,6 +291,11 @@ def named_seed(
     options: dict[str, Any], system: str | None = None
 ) -> tuple[registries.Stores, registries.AnyReference, str]:
     """Return what ``--image`` names, verified where the command has ``verify_options``."""
+    if options.get("exclude"):
+        raise InputError(
+            "--exclude chooses among the seeds built here, and --image names one",
+            hint="leave --exclude out: an image says itself what it leaves out",
+        )
     reference = parse_reference(options["image"])
     stores, system = stores_of(options), system or current_system()
     if "no_verify" in options:

@@ -3,6 +3,7 @@
 import importlib.resources
 import json
 import re
+import shlex
 import tempfile
 import time
 from collections.abc import Mapping
@@ -81,9 +82,10 @@ def _evaluate(nix: Nix, call: _Call, doing: str, *options: str) -> Any:
 def _what_to_leave_out(nix: Nix, call: _Call, doing: str) -> str | None:
     """Name the outputs that do not evaluate: those that throw all at once, others one by one."""
     named: list[str] = []
+    rest = ""
     until = time.monotonic() + _PATIENCE
     while time.monotonic() < until:
-        given = {**call.arguments, "without": named}
+        given = {**call.arguments, "exclude": [*call.arguments["exclude"], *named]}
         try:
             outputs = _evaluate(nix, call._replace(arguments=given), doing, "--show-trace")
         except NixFailed as error:
@@ -92,11 +94,13 @@ def _what_to_leave_out(nix: Nix, call: _Call, doing: str) -> str | None:
                 break
             named.append(found[1])
         else:
-            named += [entry["output"] for entry in outputs["outputs"] if "context" not in entry]
+            entries = outputs["outputs"]
+            thrown = [entry["output"] for entry in entries if "context" not in entry]
+            rest = "; no output is left then" if len(thrown) == len(entries) else ""
+            named += thrown
             break
-    names = " ".join(f'"{name}"' for name in sorted(set(named)))
-    said = f"leave out of the seed what does not evaluate: mkSeed {{ exclude = [ {names} ]; … }}"
-    return said if named else None
+    options = " ".join(f"--exclude {shlex.quote(name)}" for name in sorted(set(named)))
+    return f"leave out what does not evaluate: {options}{rest}" if named else None
 
 
 def _without_our_steps(nix: Nix, code: Path, detail: str) -> str:

@@ -36,10 +36,10 @@ def keep_recorded(
     """
     files: dict[str, bytes] = {}
     if nix.is_at_hand():
-        system = engine.seed.seed.spec.system
+        choice = engine.seed.seed.spec.choice(attr)
         # Whatever is wrong with the flake, the list is as good without.
         with contextlib.suppress(NixSeedError):
-            files = read_written(nix, evaluate_flake(nix, flake, attr=attr, system=system))
+            files = read_written(nix, evaluate_flake(nix, flake, choice))
     return keep_hint(store, engine.seed, tuple(engine.frames.touched), files)
 
 
