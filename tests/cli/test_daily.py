@@ -16,7 +16,8 @@ from nix_seed.flake.rules.choice import FlakeChoice
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.image.index import build_index
 from nix_seed.registry.open import Stores
-from support.distribution import nix_env
+from support.distribution import commit, nix_env
+from support.engines import debian_nix
 from support.programs import need
 from support.seed_images import seed_image
 from support.seeds import COMMAND
@@ -110,6 +111,29 @@ def test_a_file_that_git_does_not_track_is_named(
         evaluate_flake(nix, str(repository), FlakeChoice(system="x86_64-linux"))
     assert "-other/sub" in (caught.value.detail or "")
     assert "Git tracks" not in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("suite", [None, "trixie", "sid"])
+def test_a_file_of_a_submodule_is_said_to_be_one(
+    suite: str | None, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Git tracks the submodule already: to add the file would be the wrong advice."""
+    need("nix")
+    monkeypatch.setenv("NIX_CONFIG", nix_env()["NIX_CONFIG"])
+    library = repository.parent / "library"
+    subprocess.run(["git", "init", "-q", str(library)], check=True)
+    (library / "more.nix").write_text("{ packages.x86_64-linux = { }; }")
+    commit(library, "Start")
+    (repository / "flake.nix").write_text("{ outputs = _: import ./lib/more.nix; }")
+    allowed = ("git", "-c", "protocol.file.allow=always", "-C", str(repository))
+    subprocess.run([*allowed, "submodule", "--quiet", "add", str(library), "lib"], check=True)
+    commit(repository, "Have a library")
+    programs = debian_nix(suite) if suite else None
+    nix = Nix(store=repository.parent / "store", bin_dir=programs)
+    with pytest.raises(NixFailed) as caught:
+        evaluate_flake(nix, str(repository), FlakeChoice(system="x86_64-linux"))
+    hint = f"lib is a submodule, which Nix leaves out: name the flake git+file://{repository}?"
+    assert (caught.value.hint or "").startswith(f"{hint}submodules=1; or, for Nix 2.27")
 
 
 def test_an_output_that_a_flake_does_not_have_comes_with_what_to_do(

@@ -195,7 +195,22 @@ def test_a_missing_nix_is_told_with_how_to_install_it(
         ("cannot get cwd: No such file or directory", "cd to another"),
         ("writing to file: No space left on device", "df -h"),
         ("cannot find flake 'flake:nixpkgs' in the flake registries", "give its address"),
-        ("experimental Nix feature 'pipe-operators' is disabled", "mkSeed { nixConf ="),
+        (
+            "experimental Nix feature 'pipe-operators' is disabled",
+            'mkSeed { nixConf = "extra-experimental-features = pipe-operators"; … }',
+        ),
+        ("attribute 'currentTime' missing", "use self.lastModified"),
+        ("Host key verification failed.", "ssh -T git@HOST"),
+        ("Failed to fetch git repository 'ssh://git@a/b'", "this machine reaches"),
+        (
+            "relative path '../x' points outside of its parent's store path '/nix/store/y'",
+            "an input lies outside of the flake's repository",
+        ),
+        (
+            "… while updating the flake input 'up' error: access to absolute path '/nix/store/x'"
+            " is forbidden in pure evaluation mode (use '--impure' to override)",
+            "an input lies outside of the flake's repository",
+        ),
         ("Nixpkgs requires an implementation of Nix with the following", "Nix is too old for"),
     ],
 )

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote
 from nix_seed.core.errors import InputError, NixFailed, foreign
 from nix_seed.core.safe_text import split_address
 from nix_seed.flake.nix import Nix
-from nix_seed.flake.rules.nix_failures import FORBIDDEN
+from nix_seed.flake.rules.nix_failures import FORBIDDEN, find_input_hint
 
 # What project.nix adds to the trace of an output that cannot be evaluated.
 _CONTEXT = re.compile(r'while looking at .*leave it out .*exclude = \[ "(.+)" \]')
@@ -50,7 +50,8 @@ def call_nix_half(
         try:
             return _evaluate(nix, _Call(code, function, url, arguments), doing)
         except NixFailed as error:
-            detail, hint = error.detail or "", error.hint
+            detail = error.detail or ""
+            hint = error.hint or find_input_hint(detail)
             # What a strict evaluation may not do, the next one may.
             final = "restrict-eval" not in nix.settings or not FORBIDDEN.search(detail)
             if function == "outline" and final:
