@@ -80,6 +80,36 @@ def test_what_manifests_alone_make_is_named(make: Make, tmp_path: Path) -> None:
     assert "mkSeed { contents.packages = [ … ]; }" in said
 
 
+PATCHED = """
+      packages.${system}.default = derivation {
+        name = "app";
+        inherit system;
+        builder = "${pkgs.bash}/bin/bash";
+        src = ./src;
+        # What a project does to a dependency with overrideAttrs, by a file of its own.
+        dep = derivation {
+          name = "dep-1.2";
+          inherit system;
+          builder = "${pkgs.bash}/bin/bash";
+          patches = [ ./nix/fix.patch ];
+          args = [ "-c" "echo > $out" ];
+        };
+        args = [ "-c" "echo > $out" ];
+      };
+"""
+
+
+def test_a_dependency_that_the_project_patches_is_named(distribution: Path, tmp_path: Path) -> None:
+    """A commit that changes the patch leaves the key alone: so each new machine builds it."""
+    files = FILES | {"nix/fix.patch": "--- a/x\n+++ b/x\n"}
+    project = write_project(tmp_path / "patched", distribution, PATCHED, files)
+    (said,) = notices(nix_seed("plan", project, cache=tmp_path / "cache"))
+    assert said.startswith("notice: dep-1.2: built from the project's manifests alone, or its")
+    first = key(project)
+    edit(project, "nix/fix.patch", "a/x", "a/y")
+    assert key(project) == first
+
+
 def test_named_in_contents_it_is_baked(make: Make, tmp_path: Path) -> None:
     project, cache = make(BAKED), tmp_path / "cache"
     assert notices(nix_seed("plan", project, cache=cache)) == []

@@ -126,9 +126,9 @@ def _print_built_anew(nix: nixes.Nix, evaluation: flakes.Evaluation) -> None:
     if names:
         note(
             f"notice: {safe_line(shortened(names, 8))}: built from the project's manifests alone,"
-            " so that a commit may change it, and not in the seed: each new machine builds it. To"
-            " have it baked, name it in the flake's seed: mkSeed { contents.packages = [ … ]; };"
-            " a commit that changes these manifests then changes the image",
+            " or its patches, so that a commit may change it, and not in the seed: each new machine"
+            " builds it. To have it baked, name it in the flake's seed: mkSeed { contents.packages"
+            " = [ … ]; }; a commit that changes these files then changes the image",
         )
 
 
