@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from nix_seed.flake.rules.choice import FlakeChoice
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.image.index import build_index
 from nix_seed.registry.open import Stores
-from support.distribution import commit, nix_env
+from support.distribution import commit, nix, nix_env
 from support.engines import debian_nix
 from support.programs import need
 from support.seed_images import seed_image
@@ -134,6 +135,27 @@ def test_a_file_of_a_submodule_is_said_to_be_one(
         evaluate_flake(nix, str(repository), FlakeChoice(system="x86_64-linux"))
     hint = f"lib is a submodule, which Nix leaves out: name the flake git+file://{repository}?"
     assert (caught.value.hint or "").startswith(f"{hint}submodules=1; or, for Nix 2.27")
+
+
+def test_an_input_that_only_another_machine_has_is_said_to_be_one(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("nix")
+    for name in ("NIX_CONFIG", "NIX_USER_CONF_FILES"):
+        monkeypatch.setenv(name, nix_env()[name])
+    beside = repository.parent / "beside"
+    beside.mkdir()
+    (beside / "flake.nix").write_text("{ outputs = _: { }; }")
+    flake = f'{{ inputs.beside.url = "path:{beside}"; outputs = {{ beside, ... }}: beside; }}'
+    (repository / "flake.nix").write_text(flake)
+    subprocess.run(["git", "-C", str(repository), "add", "flake.nix"], check=True)
+    nix("flake", "lock", cwd=repository)
+    commit(repository, "Take what is beside")
+    shutil.rmtree(beside)
+    with pytest.raises(NixFailed) as caught:
+        evaluate_flake(Nix(store=repository.parent / "store"), str(repository))
+    hint = caught.value.hint or ""
+    assert hint.startswith("an input lies outside of the flake's repository")
 
 
 def test_an_output_that_a_flake_does_not_have_comes_with_what_to_do(
