@@ -200,6 +200,11 @@ def test_a_missing_nix_is_told_with_how_to_install_it(
             'mkSeed { nixConf = "extra-experimental-features = pipe-operators"; … }',
         ),
         ("attribute 'currentTime' missing", "use self.lastModified"),
+        (
+            "in pure evaluation mode, 'fetchGit' will not fetch unlocked input"
+            " 'git+file:///nix/store/x-source?exportIgnore=1'",
+            "src = ./.; without builtins.fetchGit",
+        ),
         ("Host key verification failed.", "ssh -T git@HOST"),
         ("Failed to fetch git repository 'ssh://git@a/b'", "this machine reaches"),
         (

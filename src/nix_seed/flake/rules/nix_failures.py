@@ -81,6 +81,7 @@ _ADDRESS = (
     " address of a repository of its own, or move it into this one"
 )
 _HOST = "let ssh know that host first: ssh -T git@HOST asks; in CI, ssh-keyscan HOST names its keys"
+_OWN_GIT = "in a flake ./. is what Git tracks already: src = ./.; without builtins.fetchGit"
 _SYSTEMS = "name the system in flake.nix: pure evaluation has no builtins.currentSystem"
 _PLACE = "let HOME, and XDG_CACHE_HOME if you set it, name directories that Nix may write to"
 
@@ -99,6 +100,7 @@ _HINTS = {
     "attribute 'currentSystem' missing": _SYSTEMS,
     "attribute 'currentTime' missing": _CLOCK,
     "efusing to evaluate": _REFUSED,
+    "unlocked input 'git+file:///nix/store/": _OWN_GIT,
     **dict.fromkeys(("in pure eval", "unlocked input"), _PURE),
     **dict.fromkeys(("cannot be evaluated in pure", "in pure mode", "unlocked"), _LOCK),
     **dict.fromkeys(("has unsupported version 0", "json.exception.parse_error"), _RELOCK),
