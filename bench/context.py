@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from nix_seed.flake.nix import Nix
+from nix_seed.flake.rules.choice import FlakeChoice
 from nix_seed.formats.nix.store_path import PathInfo
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.image.build import Destination, assemble_image, store_image
@@ -123,7 +124,10 @@ def plan_of(flake: Path, kind: str = "seed", base: Base | None = None) -> Plan:
     """Plan an image of *flake*, whatever licences it finds."""
     os.environ["NIX_CONFIG"] = nix_env()["NIX_CONFIG"]
     request = Request(
-        str(flake), "run" if kind == "run" else "seed", Compressor.at_hand(), DEFAULT_BUDGET
+        str(flake),
+        FlakeChoice("run" if kind == "run" else "seed"),
+        Compressor.at_hand(),
+        DEFAULT_BUDGET,
     )
     plan = plan_image(Nix(), request, base)
     # The registries here are the benchmark's own, even those behind a link that is not loopback.

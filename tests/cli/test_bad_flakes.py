@@ -74,7 +74,7 @@ def test_a_package_that_throws_is_named_and_cannot_steer_the_terminal(
     outputs = 'packages.${system}.bad = throw "no\x1b[31m such day";'
     where = write_project(tmp_path / "throwing", distribution, outputs)
     ran = nix_seed("build", where, "-o", output, cache=cache)
-    refused(ran, 4, "such day", 'exclude = [ "packages.bad" ]', output=output)
+    refused(ran, 4, "such day", "--exclude packages.bad", output=output)
     assert "\x1b" not in ran.err
 
 
@@ -91,7 +91,8 @@ def test_all_outputs_that_do_not_evaluate_are_named_at_once(
     formatter = throw "for no system";"""
     where = write_project(tmp_path / "throwing", distribution, outputs)
     ran = nix_seed("build", where, "-o", output, cache=cache)
-    left_out = 'exclude = [ "checks.late" "devShells" "formatter" "packages.bad" "packages.worse" ]'
+    names = ("checks.late", "devShells", "formatter", "packages.bad", "packages.worse")
+    left_out = " ".join(f"--exclude {name}" for name in names)
     refused(ran, 4, "for no system", left_out, output=output)
 
 
@@ -106,14 +107,14 @@ def test_a_flake_in_a_directory_that_an_address_names(
         subprocess.run(["git", "-C", tmp_path / "above", *arguments], check=True)
     named = f"git+file://{tmp_path}/above?dir=below"
     ran = nix_seed("build", named, "-o", output, cache=cache)
-    refused(ran, 4, "such day", 'exclude = [ "packages.bad" ]', output=output)
+    refused(ran, 4, "such day", "--exclude packages.bad", output=output)
     assert "name a directory that holds a flake.nix" not in ran.err
 
 
 _UNUSABLE = {
     "outputs that have no names are named by their kind": (
         'checks.${system}.good = pkgs.bash; packages.${system} = throw "none";',
-        ("none", 'exclude = [ "packages" ]'),
+        ("none", "--exclude packages"),
     ),
     "what nothing can be left out of is the flake's to mend": (
         'packages.${system} = abort "none";',
@@ -124,7 +125,7 @@ _UNUSABLE = {
         (
             "/etc",
             "make what is read there an input of the flake",
-            'exclude = [ "packages.host" ]',
+            "--exclude packages.host",
         ),
     ),
 }
@@ -148,7 +149,7 @@ def test_what_nixpkgs_refuses_is_told_how_to_allow(
     outputs = f'packages.${{system}}.bad = throw "{refusal}";'
     where = write_project(tmp_path / "unfree", distribution, outputs)
     ran = nix_seed("build", where, "-o", output, cache=cache)
-    refused(ran, 4, "config.allowUnfree = true", 'exclude = [ "packages.bad" ]', output=output)
+    refused(ran, 4, "config.allowUnfree = true", "--exclude packages.bad", output=output)
     assert "without --impure" not in ran.err
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from nix_seed.cli.options import commit_named, image_or_commit
 from nix_seed.core.errors import InputError, NixFailed
 from nix_seed.flake.evaluate import evaluate_flake
 from nix_seed.flake.nix import Nix
+from nix_seed.flake.rules.choice import FlakeChoice
 from nix_seed.formats.oci.reference import parse_reference
 from nix_seed.image.index import build_index
 from nix_seed.registry.open import Stores
-from support.distribution import nix_env
+from support.distribution import commit, nix, nix_env
+from support.engines import debian_nix
 from support.programs import need
 from support.seed_images import seed_image
 from support.seeds import COMMAND
@@ -96,19 +99,63 @@ def test_a_file_that_git_does_not_track_is_named(
     subprocess.run(["git", "-C", str(repository), "add", "flake.nix"], check=True)
     nix = Nix(store=repository.parent / "store")
     with pytest.raises(NixFailed) as caught:
-        evaluate_flake(nix, str(repository), system="x86_64-linux")
+        evaluate_flake(nix, str(repository), FlakeChoice(system="x86_64-linux"))
     hint = caught.value.hint or ""
     assert hint == f"Nix sees only what Git tracks: git -C {repository} add sub"
     subprocess.run(["sh", "-c", hint.partition(": ")[2]], check=True)
     with pytest.raises(InputError, match="no input with packages"):
-        evaluate_flake(nix, str(repository), system="x86_64-linux")
+        evaluate_flake(nix, str(repository), FlakeChoice(system="x86_64-linux"))
     # Where another tree lacks a file of that name, Git is not asked for it.
     empty = '"${builtins.path { path = ./.; name = "other"; filter = _: _: false; }}/sub/more.nix"'
     (repository / "flake.nix").write_text(f"{{ outputs = _: import {empty}; }}")
     with pytest.raises(NixFailed) as caught:
-        evaluate_flake(nix, str(repository), system="x86_64-linux")
+        evaluate_flake(nix, str(repository), FlakeChoice(system="x86_64-linux"))
     assert "-other/sub" in (caught.value.detail or "")
     assert "Git tracks" not in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("suite", [None, "trixie", "sid"])
+def test_a_file_of_a_submodule_is_said_to_be_one(
+    suite: str | None, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Git tracks the submodule already: to add the file would be the wrong advice."""
+    need("nix")
+    monkeypatch.setenv("NIX_CONFIG", nix_env()["NIX_CONFIG"])
+    library = repository.parent / "library"
+    subprocess.run(["git", "init", "-q", str(library)], check=True)
+    (library / "more.nix").write_text("{ packages.x86_64-linux = { }; }")
+    commit(library, "Start")
+    (repository / "flake.nix").write_text("{ outputs = _: import ./lib/more.nix; }")
+    allowed = ("git", "-c", "protocol.file.allow=always", "-C", str(repository))
+    subprocess.run([*allowed, "submodule", "--quiet", "add", str(library), "lib"], check=True)
+    commit(repository, "Have a library")
+    programs = debian_nix(suite) if suite else None
+    nix = Nix(store=repository.parent / "store", bin_dir=programs)
+    with pytest.raises(NixFailed) as caught:
+        evaluate_flake(nix, str(repository), FlakeChoice(system="x86_64-linux"))
+    hint = f"lib is a submodule, which Nix leaves out: name the flake git+file://{repository}?"
+    assert (caught.value.hint or "").startswith(f"{hint}submodules=1; or, for Nix 2.27")
+
+
+def test_an_input_that_only_another_machine_has_is_said_to_be_one(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("nix")
+    for name in ("NIX_CONFIG", "NIX_USER_CONF_FILES"):
+        monkeypatch.setenv(name, nix_env()[name])
+    beside = repository.parent / "beside"
+    beside.mkdir()
+    (beside / "flake.nix").write_text("{ outputs = _: { }; }")
+    flake = f'{{ inputs.beside.url = "path:{beside}"; outputs = {{ beside, ... }}: beside; }}'
+    (repository / "flake.nix").write_text(flake)
+    subprocess.run(["git", "-C", str(repository), "add", "flake.nix"], check=True)
+    nix("flake", "lock", cwd=repository)
+    commit(repository, "Take what is beside")
+    shutil.rmtree(beside)
+    with pytest.raises(NixFailed) as caught:
+        evaluate_flake(Nix(store=repository.parent / "store"), str(repository))
+    hint = caught.value.hint or ""
+    assert hint.startswith("an input lies outside of the flake's repository")
 
 
 def test_an_output_that_a_flake_does_not_have_comes_with_what_to_do(

@@ -189,7 +189,7 @@ def test_an_output_that_takes_long_to_evaluate_is_named(monkeypatch: pytest.Monk
     lines.end()
     shown = stream.getvalue()
     assert "evaluating . (evaluating checks.vm)" in shown
-    left_out = "mkSeed { exclude = [ … ]; … } leaves outputs out"
+    left_out = "--exclude NAME leaves an output out"
     assert f"took long to evaluate: checks.vm (0:00); {left_out}\n" in shown
 
 

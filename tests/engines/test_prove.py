@@ -93,6 +93,32 @@ def test_what_only_a_left_out_output_needs_is_a_gap_once_it_is_meant(project: Pa
     assert {tuple(gap["neededBy"]) for gap in proof["missing"]} == {("packages.broken",)}
 
 
+def test_an_image_says_itself_what_it_leaves_out(tmp_path: Path) -> None:
+    """So a proof, and a builder's statement, see what was left out of a stranger's flake."""
+    engines.need("bwrap", "bubblewrap")
+    outputs = OUTPUTS.replace("SEED", "")
+    stranger = write_project(tmp_path / "stranger", distribution(), outputs, FILES)
+    cache, image = built.workshop() / CACHE, f"oci:{tmp_path}/seed:seed"
+    refused = nix_seed("build", stranger, "-o", tmp_path / "seed", cache=cache)
+    assert "--exclude checks --exclude packages.docs" in refused.err
+    out = ("--exclude", "checks", "--exclude", "packages.docs", "--exclude", "packages.broken")
+    value = seeds.build(stranger, *out, "--prove", "-o", tmp_path / "seed", cache=cache)
+    assert value["proof"]["outputs"] == ["packages.default", "apps.default"]
+    assert value["excluded"] == ["checks", "packages.broken", "packages.docs"]
+    proof = nix_seed("prove", "--flake", stranger, "--image", image, cache=cache)
+    assert proof.out == (
+        "complete: all 2 outputs can be built offline\n"
+        "left out of the seed: packages.broken, packages.docs\n"
+    ), proof.err
+    key = tmp_path / "me.key"
+    nix_seed("key", "generate", key, cache=cache)
+    options = ("--flake", stranger, "--key", key, "--builder", "me", "--source", "https://a.org/b")
+    said = nix_seed("attest", image, *options, cache=cache, cwd=tmp_path)
+    assert said.code == 0, said.err
+    twice = nix_seed("run", "--image", image, *out, "--flake", stranger, "--", "true", cache=cache)
+    assert "leave --exclude out: an image says itself" in twice.err
+
+
 # No source decides what reads a text; "passed" is defined nowhere in the flake.
 READ = """
       packages.${system} = {

@@ -13,6 +13,7 @@ from nix_seed.flake import leftovers
 from nix_seed.flake.evaluate import evaluate_flake
 from nix_seed.flake.leftovers import leaving_few
 from nix_seed.flake.nix import Nix
+from nix_seed.flake.rules.choice import FlakeChoice
 from nix_seed.formats.nix.store_path import StorePath
 from support.distribution import nix_env
 from support.seeds import edit, write_project
@@ -38,7 +39,7 @@ def test_altered_trees_are_deleted_in_the_end(
     many = []
     for number in range(6):
         edit(project, "src/a", "one", f"one {number}")
-        evaluate_flake(Nix(), str(project), system="x86_64-linux")
+        evaluate_flake(Nix(), str(project), FlakeChoice(system="x86_64-linux"))
         text = (cache / "altered-trees").read_text()
         listed |= set(map(StorePath.parse, text.split()))
         many.append(len(text.split()))
@@ -46,7 +47,7 @@ def test_altered_trees_are_deleted_in_the_end(
     gone = Nix().invalid_paths(listed)
     assert len(gone) >= max(many), (many, gone)
     # The flake's own trees stay: Nix put them there.
-    own = evaluate_flake(Nix(), str(project), system="x86_64-linux").flake.source
+    own = evaluate_flake(Nix(), str(project), FlakeChoice(system="x86_64-linux")).flake.source
     assert not Nix().invalid_paths([own])
 
 

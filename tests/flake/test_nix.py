@@ -18,6 +18,7 @@ from nix_seed.core.errors import CouldNotCheck, InputError, NixFailed, NixSeedEr
 from nix_seed.flake import nix_process
 from nix_seed.flake.evaluate import evaluate_flake
 from nix_seed.flake.nix import Nix
+from nix_seed.flake.rules.choice import FlakeChoice
 from nix_seed.formats.nix.store_path import StorePath
 from support.distribution import nix_env
 from support.engines import need_root, trixie_nix
@@ -93,7 +94,7 @@ def test_the_altered_flake_is_not_waited_for_where_the_flake_fails(
     (tmp_path / "word").write_text("word\n")
     start = time.monotonic()
     with pytest.raises(NixSeedError):
-        evaluate_flake(nix, f"path:{tmp_path}", system="x86_64-linux")
+        evaluate_flake(nix, f"path:{tmp_path}", FlakeChoice(system="x86_64-linux"))
     assert time.monotonic() - start < 20
 
 
@@ -236,7 +237,27 @@ def test_a_missing_nix_is_told_with_how_to_install_it(
         ("cannot get cwd: No such file or directory", "cd to another"),
         ("writing to file: No space left on device", "df -h"),
         ("cannot find flake 'flake:nixpkgs' in the flake registries", "give its address"),
-        ("experimental Nix feature 'pipe-operators' is disabled", "mkSeed { nixConf ="),
+        (
+            "experimental Nix feature 'pipe-operators' is disabled",
+            'mkSeed { nixConf = "extra-experimental-features = pipe-operators"; … }',
+        ),
+        ("attribute 'currentTime' missing", "use self.lastModified"),
+        (
+            "in pure evaluation mode, 'fetchGit' will not fetch unlocked input"
+            " 'git+file:///nix/store/x-source?exportIgnore=1'",
+            "src = ./.; without builtins.fetchGit",
+        ),
+        ("Host key verification failed.", "ssh -T git@HOST"),
+        ("Failed to fetch git repository 'ssh://git@a/b'", "this machine reaches"),
+        (
+            "relative path '../x' points outside of its parent's store path '/nix/store/y'",
+            "an input lies outside of the flake's repository",
+        ),
+        (
+            "… while updating the flake input 'up' error: access to absolute path '/nix/store/x'"
+            " is forbidden in pure evaluation mode (use '--impure' to override)",
+            "an input lies outside of the flake's repository",
+        ),
         ("Nixpkgs requires an implementation of Nix with the following", "Nix is too old for"),
     ],
 )

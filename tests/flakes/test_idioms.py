@@ -12,6 +12,7 @@ from flakes.idioms import IDIOMS
 from flakes.other_flake import OTHER, OTHER_FILES
 from nix_seed.flake.evaluate import Evaluation, evaluate_flake
 from nix_seed.flake.nix import Nix
+from nix_seed.flake.rules.choice import FlakeChoice
 from nix_seed.flake.rules.recipe import input_key
 from support.distribution import commit
 from support.seeds import write_project
@@ -27,7 +28,7 @@ def other(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def evaluated(project: Path) -> tuple[Evaluation, str]:
-    found = evaluate_flake(Nix(), str(project), system="x86_64-linux")
+    found = evaluate_flake(Nix(), str(project), FlakeChoice(system="x86_64-linux"))
     return found, input_key(found.recipe, {"name": "zstd"}, 64)
 
 

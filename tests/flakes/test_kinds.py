@@ -9,6 +9,7 @@ import pytest
 from nix_seed.core.errors import NixFailed
 from nix_seed.flake.evaluate import Evaluation, declared_systems, evaluate_flake
 from nix_seed.flake.nix import Nix
+from nix_seed.flake.rules.choice import FlakeChoice
 from nix_seed.use.rules.subset import Selection, needed_outputs
 from support.distribution import nix_env
 from support.seeds import product_flake, write_project
@@ -56,7 +57,7 @@ def project(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def evaluated(project: Path, attr: str, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
     for name in ("NIX_CONFIG", "NIX_USER_CONF_FILES"):
         monkeypatch.setenv(name, nix_env()[name])
-    return evaluate_flake(Nix(), str(project), attr=attr, system="x86_64-linux")
+    return evaluate_flake(Nix(), str(project), FlakeChoice(attr=attr, system="x86_64-linux"))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from nix_seed.flake.evaluate import evaluate_flake
 from nix_seed.flake.nix import Nix
+from nix_seed.flake.rules.choice import FlakeChoice
 from nix_seed.flake.rules.recipe import input_key
 from support.distribution import nix_env
 from support.seeds import Ran, build, edit, names, nix_seed, product_flake, write_project
@@ -64,7 +65,7 @@ def make(distribution: Path, tmp_path: Path) -> Make:
 
 
 def key(project: Path) -> str:
-    recipe = evaluate_flake(Nix(), str(project), system="x86_64-linux").recipe
+    recipe = evaluate_flake(Nix(), str(project), FlakeChoice(system="x86_64-linux")).recipe
     return input_key(recipe, {"name": "zstd"}, 64)
 
 
@@ -77,6 +78,36 @@ def test_what_manifests_alone_make_is_named(make: Make, tmp_path: Path) -> None:
     (said,) = notices(nix_seed("plan", make(""), cache=tmp_path / "cache"))
     assert said.startswith("notice: app-deps-0.1.0: built from the project's manifests alone")
     assert "mkSeed { contents.packages = [ … ]; }" in said
+
+
+PATCHED = """
+      packages.${system}.default = derivation {
+        name = "app";
+        inherit system;
+        builder = "${pkgs.bash}/bin/bash";
+        src = ./src;
+        # What a project does to a dependency with overrideAttrs, by a file of its own.
+        dep = derivation {
+          name = "dep-1.2";
+          inherit system;
+          builder = "${pkgs.bash}/bin/bash";
+          patches = [ ./nix/fix.patch ];
+          args = [ "-c" "echo > $out" ];
+        };
+        args = [ "-c" "echo > $out" ];
+      };
+"""
+
+
+def test_a_dependency_that_the_project_patches_is_named(distribution: Path, tmp_path: Path) -> None:
+    """A commit that changes the patch leaves the key alone: so each new machine builds it."""
+    files = FILES | {"nix/fix.patch": "--- a/x\n+++ b/x\n"}
+    project = write_project(tmp_path / "patched", distribution, PATCHED, files)
+    (said,) = notices(nix_seed("plan", project, cache=tmp_path / "cache"))
+    assert said.startswith("notice: dep-1.2: built from the project's manifests alone, or its")
+    first = key(project)
+    edit(project, "nix/fix.patch", "a/x", "a/y")
+    assert key(project) == first
 
 
 def test_named_in_contents_it_is_baked(make: Make, tmp_path: Path) -> None:

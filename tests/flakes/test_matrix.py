@@ -10,6 +10,7 @@ import pytest
 from nix_seed.core.errors import NixFailed
 from nix_seed.flake.evaluate import Evaluation, evaluate_flake
 from nix_seed.flake.nix import Nix
+from nix_seed.flake.rules.choice import FlakeChoice
 from nix_seed.flake.rules.recipe import input_key
 from support.distribution import commit
 from support.engines import debian_nix
@@ -62,7 +63,7 @@ def nix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def evaluated(nix: Nix, flake: Path | str) -> Evaluation:
-    found = evaluate_flake(nix, str(flake), system="x86_64-linux")
+    found = evaluate_flake(nix, str(flake), FlakeChoice(system="x86_64-linux"))
     assert found.ownership.twin.problem is None
     assert found.recipe.walked == ()
     return found
@@ -217,7 +218,7 @@ def test_a_trace_holds_no_step_of_our_own(nix: Nix, distribution: Path, tmp_path
     files = {"default.nix": "{ }.missing\n"}
     made = write_project(tmp_path / "made", distribution, outputs, files)
     with pytest.raises(NixFailed) as caught:
-        evaluate_flake(nix, str(made), system="x86_64-linux")
+        evaluate_flake(nix, str(made), FlakeChoice(system="x86_64-linux"))
     detail = caught.value.detail or ""
     assert "'missing' missing" in detail
     assert "default.nix:1:" in detail

@@ -8,6 +8,7 @@ import pytest
 
 from nix_seed.flake.evaluate import Evaluation, evaluate_flake
 from nix_seed.flake.nix import Nix
+from nix_seed.flake.rules.choice import FlakeChoice
 from nix_seed.flake.rules.recipe import Needed, input_key
 from support import engines, seeds
 from support.distribution import distribution, nix
@@ -46,7 +47,7 @@ def project(archive: Path, tmp_path: Path) -> Path:
 
 
 def evaluated(project: Path) -> tuple[Evaluation, str]:
-    found = evaluate_flake(Nix(), str(project), system="x86_64-linux")
+    found = evaluate_flake(Nix(), str(project), FlakeChoice(system="x86_64-linux"))
     return found, input_key(found.recipe, {"name": "zstd"}, 64)
 
 

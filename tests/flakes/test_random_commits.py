@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from nix_seed.flake.evaluate import evaluate_flake
 from nix_seed.flake.nix import Nix
+from nix_seed.flake.rules.choice import FlakeChoice
 from nix_seed.flake.rules.recipe import input_key
 from support.distribution import commit
 from support.seeds import write_project
@@ -142,7 +143,7 @@ def original_key(original: Path) -> str:
 
 
 def key(project: Path) -> str:
-    recipe = evaluate_flake(Nix(), str(project), system="x86_64-linux").recipe
+    recipe = evaluate_flake(Nix(), str(project), FlakeChoice(system="x86_64-linux")).recipe
     assert recipe.walked == ()
     return input_key(recipe, {"name": "zstd"}, 64)
 

@@ -10,6 +10,7 @@ import pytest
 
 from nix_seed.flake.evaluate import evaluate_flake
 from nix_seed.flake.nix import Nix
+from nix_seed.flake.rules.choice import FlakeChoice
 from nix_seed.formats.oci.reference import LayoutReference
 from nix_seed.registry.layout import open_image
 from support.distribution import make_project, nix_env
@@ -48,7 +49,7 @@ def test_a_seed_of_another_system_is_evaluated_here(
 ) -> None:
     for name, value in nix_env().items():
         monkeypatch.setenv(name, value)
-    recipe = evaluate_flake(Nix(), str(original), system=system).recipe
+    recipe = evaluate_flake(Nix(), str(original), FlakeChoice(system=system)).recipe
     wanted = {path.name.removesuffix(".drv").split("-")[0] for path in recipe.wanted}
     assert {"bash", "coreutils", "nix", "stdenv", "python3", "gdb"} <= wanted
     assert recipe.outline.system == system

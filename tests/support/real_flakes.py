@@ -21,7 +21,9 @@ from nix_seed.flake.needed import read_lock
 from support.distribution import commit
 
 _FORGE = re.compile(r"(github|gitlab|sourcehut):([^/]+)/([^/?]+)(?:/([^?]+))?(?:\?(.*))?")
-_NIXPKGS = re.compile(r"flakehub\.com/f/NixOS/nixpkgs/|channels\.nixos\.org/|/nixpkgs/archive/")
+_NIXPKGS = re.compile(
+    r"flakehub\.com/f/NixOS/nixpkgs/|channels\.nixos\.org/|/nixpkgs/archive/|/NixOS/nixpkgs$", re.I
+)
 _HASH = re.compile(r"[0-9a-f]{40}")
 _COMMENT = {
     **dict.fromkeys((".nix", ".toml", ".yml", ".yaml", ".sh", ".py"), "# another commit\n"),

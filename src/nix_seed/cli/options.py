@@ -35,6 +35,7 @@ from nix_seed.formats.oci.reference import LayoutReference, parse_reference
 
 with lazily():
     from nix_seed.flake import checkout, nix
+    from nix_seed.flake.rules import choice as choices
     from nix_seed.formats.intoto import statement as intoto
     from nix_seed.image import request as requests
     from nix_seed.image.read import unpack
@@ -83,6 +84,12 @@ store_option = option(
 )
 
 
+exclude_option = option(
+    "--exclude OUTPUT",
+    "Leave out packages.NAME, packages.SYSTEM.NAME or a kind, such as checks; may be repeated.",
+    multiple=True,
+)
+
 made_options = together(
     option("--attr NAME", "Attribute made by mkSeed or mkRun [seed, run]."),
     option(
@@ -92,6 +99,7 @@ made_options = together(
         default="seed",
     ),
     option("--system SYSTEM", "Nix system [this machine's]."),
+    exclude_option,
 )
 """Add which image a flake makes."""
 
@@ -148,6 +156,7 @@ def seed_options(engines: Sequence[str], project: str) -> Callable[[Command], Co
         option("--image REF", "The seed [the one built here, else seed.lock's]."),
         project_option(project),
         attr_option,
+        exclude_option,
         accept_option,
         registry_options,
     )
@@ -201,14 +210,17 @@ def request_of(options: dict[str, Any]) -> tuple[nix.Nix, requests.Request]:
     flake, attr = flake_and_attr(options["flake"], options["attr"])
     partitions.check_budget(options["layers"])
     request = requests.Request(
-        flake=flake,
-        kind=options["kind"],
-        compressor=frames.Compressor.at_hand(options["compressor"], options["level"]),
-        budget=options["layers"],
-        attr=attr,
-        system=options["system"],
+        flake,
+        choice_of(options, attr),
+        frames.Compressor.at_hand(options["compressor"], options["level"]),
+        options["layers"],
     )
     return nix_of(options), request
+
+
+def choice_of(options: dict[str, Any], attr: str | None) -> choices.FlakeChoice:
+    """Return which image *options*, as ``made_options`` names them, choose."""
+    return choices.FlakeChoice(options["kind"], attr, options["system"], options["exclude"])
 
 
 def nix_of(options: dict[str, Any]) -> nix.Nix:
@@ -281,7 +293,8 @@ def open_built(options: dict[str, Any], nix: nix.Nix) -> layout.Image | None:
     if options["image"] is not None:
         return None
     source: Path = options["src"]
-    request = requests.Request(str(source.absolute()), attr=options.get("attr"))
+    chosen = choices.FlakeChoice(attr=options.get("attr"), exclude=options.get("exclude", ()))
+    request = requests.Request(str(source.absolute()), chosen)
     try:
         key = requests.evaluate_request(nix, request).input_key
     except NixSeedError:
@@ -300,6 +313,13 @@ def named_seed(
 
     It is verified where the command has ``verify_options``.
     """
+    if options.get("exclude"):
+        if options["image"] is None:
+            raise no_seed(options["src"])
+        raise InputError(
+            "--exclude chooses among the seeds built here, and --image names one",
+            hint="leave --exclude out: an image says itself what it leaves out",
+        )
     stores, system = stores_of(options), system or current_system()
     if options["image"] is None:
         reference = _locked_seed(options["src"], system)

@@ -136,7 +136,7 @@ class _Work(ABC):
         """Say what took long while Nix evaluated, and how to do without."""
         evaluated, copied = (timed.slow() for timed in self.timed)
         if evaluated:
-            leave = "mkSeed { exclude = [ … ]; … } leaves outputs out"
+            leave = "--exclude NAME leaves an output out"
             yield f"took long to evaluate: {evaluated}; {leave}"
         if copied:
             instead = (

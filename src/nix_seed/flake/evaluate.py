@@ -8,7 +8,7 @@ sources tells whose they are.
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextvars import copy_context
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -22,13 +22,11 @@ from nix_seed.flake.needed import evaluate_outline, find_needed
 from nix_seed.flake.nix import DerivationReader, FlakeMetadata, Nix, ended_with_us, of_checkout
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.own_source import OwnSource
+from nix_seed.flake.rules.choice import DEFAULT_ATTR, SEED, FlakeChoice
 from nix_seed.flake.rules.manifests import find_made_of_manifests
 from nix_seed.flake.rules.outline import Outline, Project
 from nix_seed.flake.rules.recipe import Needed, Ownership, Recipe, build_recipe
 from nix_seed.formats.nix.store_path import StorePath
-
-Kind = Literal["seed", "run"]
-DEFAULT_ATTR: Mapping[str, str] = {"seed": "seed", "run": "run"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +41,19 @@ class Evaluation:
 def evaluate_flake(
     nix: Nix,
     flake: str,
+    choice: FlakeChoice = SEED,
     *,
-    kind: Kind = "seed",
-    attr: str | None = None,
-    system: str | None = None,
     metadata: FlakeMetadata | None = None,
 ) -> Evaluation:
-    """Evaluate *flake* to the recipe of its *kind* of image for *system* (default: this machine's).
+    """Evaluate *flake* to the recipe of the image that is its *choice*.
 
-    The flake's own attribute *attr* wins where it exists (and must exist if given); without one
-    the recipe is made from the flake's outputs. *metadata* is the flake's, where Nix was asked
+    The flake's own attribute wins where it exists (and must exist if given); without one the
+    recipe is made from the flake's outputs. *metadata* is the flake's, where Nix was asked
     before. Raises ``InputError`` with what there is instead, ``NixFailed`` with Nix's own words.
     """
-    system = system or current_system()
-    name = attr or DEFAULT_ATTR[kind]
     metadata = metadata or nix.metadata(flake)
-    arguments = {"system": system, "kind": kind, "attr": name, "required": attr is not None}
-    doing = f"evaluating {flake} for {system}"
+    arguments = choice.arguments(current_system())
+    doing = f"evaluating {flake} for {arguments['system']}"
     with (
         of_checkout(flake),
         leaving_few(nix) as left,
@@ -76,7 +70,7 @@ def evaluate_flake(
         twin = beside.submit(evaluate_twin, ours, metadata, arguments)
         otherwise = beside.submit(evaluate_otherwise, ours, metadata, arguments)
         answer, needs = outlined.result()
-        outline = _outline(answer, flake, kind, name, system)
+        outline = _outline(answer, flake, arguments)
         # While the twin is still evaluated.
         known = nix.requisites(_derivations(outline.project))
         read = DerivationReader(nix)
@@ -89,16 +83,17 @@ def evaluate_flake(
     outline = msgspec.structs.replace(outline, inputs=inputs)
     own = OwnSource(metadata.source, nix.root)
     needed = Needed()
-    if needs and kind == "seed":
+    if needs and choice.kind == "seed":
         needed = find_needed(nix, metadata, arguments, inputs.values())
     ownership = Ownership(outline, read, own, found, needed)
     return Evaluation(metadata, build_recipe(ownership), ownership)
 
 
-def _outline(answer: Mapping[str, Any], flake: str, kind: str, attr: str, system: str) -> Outline:
+def _outline(answer: Mapping[str, Any], flake: str, asked: Mapping[str, Any]) -> Outline:
     """Return the outline that the Nix half answered with; raise what it found wrong instead."""
+    system, attr = asked["system"], asked["attr"]
     if "problem" in answer:
-        raise _problem(answer, flake, kind, attr, system)
+        raise _problem(answer, flake, asked)
     outline = Outline.from_json(answer["outline"])
     if outline.system != system:
         raise InputError(
@@ -156,56 +151,57 @@ def declared_systems(nix: Nix, flake: str) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _problem(
-    answer: Mapping[str, Any], flake: str, kind: str, attr: str, system: str
-) -> InputError:
+def _problem(answer: Mapping[str, Any], flake: str, asked: Mapping[str, Any]) -> InputError:
     """Put into words what the Nix half found wrong with the request."""
+    system, attr = asked["system"], asked["attr"]
+    names = shortened(answer.get("available", ()), 50) or "none"
     match answer["problem"]:
         case "attribute":
-            names = ", ".join(answer["available"]) or "none"
-            return InputError(
-                f"{flake} has no attribute {attr} for {system}",
-                hint=f"packages of {system} there: {names};"
-                " without --attr an image is made from all outputs",
+            said = f"{flake} has no attribute {attr} for {system}"
+            hint = (
+                f"packages of {system} there: {names};"
+                " without --attr an image is made from all outputs"
             )
         case "system":
-            hint = (
-                f"systems it has outputs for: {', '.join(answer['systems'])};"
-                " choose one with --system"
-            )
-            if not answer["systems"]:
-                hint = (
-                    "a seed is for packages, apps, checks, devShells and formatter: name there"
-                    f" what overlays or legacyPackages have: packages.{system}.NAME = pkgs.NAME;"
-                )
-            if answer["misplaced"] and not answer["systems"]:
-                name = answer["misplaced"][0]
-                right = f"{name.partition('.')[0]}.{system}.{name.partition('.')[2]}"
-                hint = f"{name} is for no system: call it {right} in flake.nix"
-            elif answer["asked"] and not answer["systems"]:
-                included = f'mkSeed {{ include = [ "{answer["asked"][0]}" ]; … }}'
-                hint = (
-                    f"it has {shortened(answer['asked'], 3)}, which a seed is for if include names"
-                    f" them: packages.{system}.seed = {included}"
-                )
-            return InputError(f"{flake} has no outputs for {system}", hint=hint)
+            said, hint = f"{flake} has no outputs for {system}", _other_systems(answer, system)
         case "package":
-            names = ", ".join(answer["available"]) or "none"
-            return InputError(
-                f"{flake} has no package `default` for {system} to make a run image of",
-                hint=f"packages of {system} there: {names}; name one with mkRun {{ package = …; }}",
-            )
+            said = f"{flake} has no package `default` for {system} to make a run image of"
+            hint = f"packages of {system} there: {names}; name one with mkRun {{ package = …; }}"
         case "packages":
-            return InputError(
-                f"{flake} has no input with packages for {system} to take a shell and Nix from",
-                hint="add nixpkgs to its inputs, or use mkSeed with pkgs = …",
-            )
+            said = f"{flake} has no input with packages for {system} to take a shell and Nix from"
+            hint = "add nixpkgs to its inputs, or use mkSeed with pkgs = …"
+        case "exclude":
+            unknown = shortened(answer["unknown"], 3)
+            said = f"{flake} has no {unknown} for {system}, which --exclude names"
+            hint = f"what it has: {names}"
+        case "exclusion":
+            said = f"nothing more can be left out of {attr} of {flake}: an older mkSeed made it"
+            hint = "update that input of the flake, or name it there: mkSeed { exclude = …; }"
         case "kind":
-            return InputError(
-                f"{attr} of {flake} is a {answer['kind']} image, not a {kind} image",
-                hint=f"ask for it with --kind {answer['kind']}",
-            )
-    return InputError(
-        f"{attr} of {flake} was not made by mkSeed or mkRun",
-        hint="name another with --attr, or leave --attr out to use the flake's outputs",
+            said = f"{attr} of {flake} is a {answer['kind']} image, not a {asked['kind']} image"
+            hint = f"ask for it with --kind {answer['kind']}"
+        case _:
+            said = f"{attr} of {flake} was not made by mkSeed or mkRun"
+            hint = "name another with --attr, or leave --attr out to use the flake's outputs"
+    return InputError(said, hint=hint)
+
+
+def _other_systems(answer: Mapping[str, Any], system: str) -> str:
+    """Say what to do about a flake without outputs for *system*."""
+    if answer["systems"]:
+        there = ", ".join(answer["systems"])
+        return f"systems it has outputs for: {there}; choose one with --system"
+    if answer["misplaced"]:
+        name = answer["misplaced"][0]
+        right = f"{name.partition('.')[0]}.{system}.{name.partition('.')[2]}"
+        return f"{name} is for no system: call it {right} in flake.nix"
+    if answer["asked"]:
+        included = f'mkSeed {{ include = [ "{answer["asked"][0]}" ]; … }}'
+        return (
+            f"it has {shortened(answer['asked'], 3)}, which a seed is for if include names"
+            f" them: packages.{system}.seed = {included}"
+        )
+    return (
+        "a seed is for packages, apps, checks, devShells and formatter: name there"
+        f" what overlays or legacyPackages have: packages.{system}.NAME = pkgs.NAME;"
     )

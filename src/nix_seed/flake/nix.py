@@ -433,7 +433,14 @@ def of_checkout(flake: str, *, reading: bool = False) -> Iterator[None]:
         detail = error.detail or ""
         missed = _MISSED.search(detail)
         known = error.hint is not None and f"'flake:{flake}'" not in detail
-        if root and missed and not flake.startswith("path:") and _is_left(root, missed[1]):
+        submodule = root and missed and _submodule_of(root, missed[1])
+        if root and submodule and "submodules=1" not in flake:
+            named = f"git+file://{root}?submodules=1"
+            error.hint = (
+                f"{submodule} is a submodule, which Nix leaves out: name the flake {named}; or, for"
+                " Nix 2.27 and newer, let flake.nix say: inputs.self.submodules = true;"
+            )
+        elif root and missed and not flake.startswith("path:") and _is_left(root, missed[1]):
             add = f"git -C {shlex.quote(str(root))} add {shlex.quote(missed[1])}"
             error.hint = f"Nix sees only what Git tracks: {add}"
         elif directory.exists() and any((each / "flake.nix").exists() for each in above):
@@ -449,7 +456,16 @@ def _is_left(root: Path, name: str) -> bool:
     return (root / name).exists() and not any(f"{file}/".startswith(f"{name}/") for file in tracked)
 
 
-_MISSED = re.compile(r"/nix/store/[^/']+/([^']+)'(?:: No such file| does not exist)")
+def _submodule_of(root: Path, name: str) -> str | None:
+    """Return the submodule of the repository at *root* that *name* lies in, if it lies in one."""
+    with contextlib.suppress(OSError):
+        known = _SUBMODULE.findall((root / ".gitmodules").read_text("utf-8", "replace"))
+        return next((path for path in known if f"{name}/".startswith(f"{path}/")), None)
+    return None
+
+
+_SUBMODULE = re.compile(r"^\s*path\s*=\s*(.+?)\s*$", re.M)
+_MISSED = re.compile(r"(?:/nix/store/[^/']+|«[^»]+»)/([^']+)'(?:: No such file| does not exist)")
 
 SHOW_SETTINGS = (["show-config"], ["config", "show"])
 """How Nix is asked for its settings: the older spelling first, which newer ones keep for a time."""

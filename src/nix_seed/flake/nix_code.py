@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import tempfile
 import time
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from urllib.parse import parse_qsl, unquote
 from nix_seed.core.errors import InputError, NixFailed, foreign
 from nix_seed.core.safe_text import split_address
 from nix_seed.flake.nix import Nix
-from nix_seed.flake.rules.nix_failures import FORBIDDEN
+from nix_seed.flake.rules.nix_failures import FORBIDDEN, find_input_hint
 
 # What project.nix adds to the trace of an output that cannot be evaluated.
 _CONTEXT = re.compile(r'while looking at .*leave it out .*exclude = \[ "(.+)" \]')
@@ -46,7 +47,8 @@ def call_nix_half(
     try:
         return _evaluate(nix, _Call(function, url, arguments), doing)
     except NixFailed as error:
-        detail, hint = error.detail or "", error.hint
+        detail = error.detail or ""
+        hint = error.hint or find_input_hint(detail)
         # What a strict evaluation may not do, the next one may.
         final = "restrict-eval" not in nix.settings or not FORBIDDEN.search(detail)
         if function == "outline" and final:
@@ -77,9 +79,10 @@ def _evaluate(nix: Nix, call: _Call, doing: str, *options: str) -> Any:
 def _what_to_leave_out(nix: Nix, call: _Call, doing: str) -> str | None:
     """Name the outputs that do not evaluate: those that throw all at once, others one by one."""
     named: list[str] = []
+    rest = ""
     until = time.monotonic() + _PATIENCE
     while time.monotonic() < until:
-        given = {**call.arguments, "without": named}
+        given = {**call.arguments, "exclude": [*call.arguments["exclude"], *named]}
         try:
             outputs = _evaluate(nix, call._replace(arguments=given), doing, "--show-trace")
         except NixFailed as error:
@@ -88,11 +91,13 @@ def _what_to_leave_out(nix: Nix, call: _Call, doing: str) -> str | None:
                 break
             named.append(found[1])
         else:
-            named += [entry["output"] for entry in outputs["outputs"] if "context" not in entry]
+            entries = outputs["outputs"]
+            thrown = [entry["output"] for entry in entries if "context" not in entry]
+            rest = "; no output is left then" if len(thrown) == len(entries) else ""
+            named += thrown
             break
-    names = " ".join(f'"{name}"' for name in sorted(set(named)))
-    said = f"leave out of the seed what does not evaluate: mkSeed {{ exclude = [ {names} ]; … }}"
-    return said if named else None
+    options = " ".join(f"--exclude {shlex.quote(name)}" for name in sorted(set(named)))
+    return f"leave out what does not evaluate: {options}{rest}" if named else None
 
 
 def _without_our_steps(nix: Nix, detail: str) -> str:

@@ -128,7 +128,7 @@ def licences_of_flake(nix: Nix, request: Request) -> licensing.Licences:
     nix.realise(recipe.wanted, _plain_paths(recipe))
     closure = nix.closure(path for tier in recipe.tiers for path in _output_paths(nix, tier))
     tell(Stage("licences", "reading licences"))
-    return licensing.assess_licences(nix, evaluated.evaluation, request.attr, closure)
+    return licensing.assess_licences(nix, evaluated.evaluation, request.choice.attr, closure)
 
 
 def _licences(
@@ -136,7 +136,7 @@ def _licences(
 ) -> licensing.Licences:
     """Judge the closure's licences, and say what is withheld or not known."""
     tell(Stage("licences", "reading licences"))
-    licences = licensing.assess_licences(nix, evaluated.evaluation, request.attr, closure)
+    licences = licensing.assess_licences(nix, evaluated.evaluation, request.choice.attr, closure)
     licensing.check_contents(nix, licences)
     withheld, unknown = licences.judgement.withheld, licences.judgement.unknown
     if withheld:
@@ -169,7 +169,7 @@ def _output_paths(nix: Nix, tier: TierRoots) -> list[StorePath]:
                 raise NixFailed(
                     f"{path} has no output {name} whose path is known before it is built",
                     hint="a seed holds no content-addressed derivation yet: make it without"
-                    " __contentAddressed, or leave out what needs it: mkSeed { exclude = …; }",
+                    " __contentAddressed, or leave out what needs it: --exclude OUTPUT",
                 )
             found.add(output.path)
     return sorted(found)
@@ -209,6 +209,7 @@ def _spec(
         layers=tuple(groups),
         compressor=compressor,
         any_user=outline.container.any_user,
+        excluded=outline.excluded,
     )
 
 

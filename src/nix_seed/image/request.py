@@ -17,11 +17,12 @@ from nix_seed.core.errors import CouldNotCheck
 from nix_seed.core.events import Stage, tell
 from nix_seed.core.values import dataclass
 from nix_seed.flake.nix import Nix, ended_with_us
+from nix_seed.flake.rules.choice import SEED, FlakeChoice
 from nix_seed.image.rules.frames import Compressor
 from nix_seed.image.rules.partition import DEFAULT_BUDGET
 
 if TYPE_CHECKING:
-    from nix_seed.flake.evaluate import Evaluation, Kind
+    from nix_seed.flake.evaluate import Evaluation
     from nix_seed.formats.oci.manifest import Descriptor
     from nix_seed.formats.oci.reference import Reference
     from nix_seed.registry.client import Repository
@@ -30,14 +31,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to make: of which flake, of which kind, for which system, in how many layers."""
+    """What to make: which image of which flake, in how many layers."""
 
     flake: str
-    kind: Kind = "seed"
+    choice: FlakeChoice = SEED
     compressor: Compressor = field(default_factory=Compressor.at_hand)
     budget: int = DEFAULT_BUDGET
-    attr: str | None = None
-    system: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class Evaluated:
 
 def evaluate_request(nix: Nix, request: Request) -> Evaluated:
     """Evaluate; nothing is built."""
-    system = f" for {request.system}" if request.system else ""
+    system = f" for {request.choice.system}" if request.choice.system else ""
     tell(Stage("evaluate", f"evaluating {request.flake}{system}"))
     with ThreadPoolExecutor(1) as beside, ended_with_us(nix) as ours:
         # What evaluates is loaded while Nix looks at the flake.
@@ -61,9 +60,7 @@ def evaluate_request(nix: Nix, request: Request) -> Evaluated:
         evaluation = evaluate_flake(
             nix,
             request.flake,
-            kind=request.kind,
-            attr=request.attr,
-            system=request.system,
+            request.choice,
             metadata=metadata.result(),
         )
     key = input_key(evaluation.recipe, request.compressor.to_json(), request.budget)

@@ -21,10 +21,11 @@ from nix_seed.core.errors import CheckedFalse, CouldNotCheck, NixFailed
 from nix_seed.core.files import files_below
 from nix_seed.core.reach import reach
 from nix_seed.core.values import dataclass
-from nix_seed.flake.evaluate import DEFAULT_ATTR, Evaluation
+from nix_seed.flake.evaluate import Evaluation
 from nix_seed.flake.nix import Nix
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.rules import licence
+from nix_seed.flake.rules.choice import FlakeChoice
 from nix_seed.formats.nix.store_path import PathInfo, StorePath, closure_in
 from nix_seed.licences.rules.judge import Judged, Judgement, UnknownLicence, Withheld, judge
 from nix_seed.roots.roots import roots_of_recipe
@@ -254,12 +255,8 @@ def assess_licences(
     closure = sorted(set(paths))
     names = sorted({name for path in closure for name in (path.package, path.name)})
     url = evaluation.flake.url
-    arguments = {
-        "system": outline.system,
-        "kind": outline.kind,
-        "attr": attr or DEFAULT_ATTR[outline.kind],
-        "required": attr is not None,
-    }
+    chosen = FlakeChoice(outline.kind, attr, outline.system, outline.excluded)
+    arguments = chosen.arguments(outline.system)
     # The graph is followed while Nix evaluates.
     with ThreadPoolExecutor(1) as beside:
         asked = beside.submit(copy_context().run, _facts, nix, url, arguments, names)

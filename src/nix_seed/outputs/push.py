@@ -58,9 +58,10 @@ let
         let found = builtins.tryEval { drv = all.${name}.drvPath; out = all.${name}.outPath; }; in
         if found.success && (builtins.tryEval found.value.drv).success
         then [ (found.value // { name = "${kind}.${name}"; }) ] else [ ])
-      (builtins.attrNames all);
+      (builtins.filter (name: isMeant "${kind}.${name}") (builtins.attrNames all));
+  isMeant = name: !(builtins.elem name EXCLUDED);
 in
-builtins.concatMap named [ "packages" "checks" ]
+builtins.concatMap named (builtins.filter isMeant [ "packages" "checks" ])
 """
 
 
@@ -171,12 +172,16 @@ def find_outputs(
     return {path: tuple(named.names.get(path, ())) for path in sorted(closure)}
 
 
-def named_outputs(nix: Nix, flake: str, system: str) -> NamedOutputs:
+def named_outputs(
+    nix: Nix, flake: str, system: str, excluded: Collection[str] = ()
+) -> NamedOutputs:
     """Evaluate *flake*, and return its packages and checks, but for those that do not evaluate.
 
+    Those *excluded*, by name or by kind, are not evaluated at all.
     What is addressed by its content has no name: its path is known only once it is built.
     """
     text = _OUTPUTS.replace("URL", nix_string(flake)).replace("SYSTEM", nix_string(system))
+    text = text.replace("EXCLUDED", f"[ {' '.join(map(nix_string, excluded))} ]")
     names: dict[StorePath, list[str]] = {}
     drvs = set()
     for each in nix.evaluate(text, f"evaluating the outputs of {flake}"):

@@ -4,7 +4,7 @@ The commit is taken from a clone of its own, the seed fills a store of its own, 
 neither a network nor any output that somebody made before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from nix_seed.core.errors import InputError, NixFailed
@@ -88,7 +88,7 @@ def rebuild(
             project=str(clone),
         )
         nix = Nix(store=root, settings={"substituters": "", "flake-registry": ""})
-        named = _build(nix, request, clone, root)
+        named = _build(nix, request, clone, spec.excluded)
         return push.push_outputs(
             push.OutputsTarget(by.stores, target, nix),
             built_in(spec, image.descriptor.digest),
@@ -98,16 +98,18 @@ def rebuild(
         )
 
 
-def _build(nix: Nix, request: RebuildRequest, clone: Path, root: Path) -> push.NamedOutputs:
-    """Build all packages and checks, and return which they are."""
+def _build(
+    nix: Nix, request: RebuildRequest, clone: Path, excluded: Collection[str]
+) -> push.NamedOutputs:
+    """Build the packages and checks that are not *excluded*, and return which they are."""
     flake = f"git+file://{clone}?rev={request.commit}"
-    named = push.named_outputs(nix, flake, request.system)
+    named = push.named_outputs(nix, flake, request.system, excluded)
     wanted = named.installables(flake, request.system)
     if not wanted:
         raise InputError(f"{request.commit} has no packages and checks for {request.system}")
     tell(Stage("command", f"building {len(wanted)} outputs, with no network"))
-    argv = ("nix", "build", "--store", str(root), "--no-link", "--keep-going", "-L", *wanted)
-    code = Host(root).run(str(root), None, Job(argv, exchange=clone, source=clone))
+    argv = ("nix", "build", "--store", str(nix.root), "--no-link", "--keep-going", "-L", *wanted)
+    code = Host(nix.root).run(str(nix.root), None, Job(argv, exchange=clone, source=clone))
     if code != 0:
         raise NixFailed(
             f"{request.commit} does not build in its seed, offline: nix exited with {code}",

@@ -121,7 +121,7 @@ def _check_flake(nix: Nix, spec: Spec, tree: SourceTree, checkout: Checkout) -> 
     """See that the flake, at its commit, asks for just what the image holds; return its plan."""
     flake = str(tree.directory.absolute()) if checkout.dirty else checkout.flake
     budget = max(DEFAULT_BUDGET, len(spec.layers))
-    request = Request(flake, spec.kind, spec.compressor, budget, tree.attr, spec.system)
+    request = Request(flake, spec.choice(tree.attr), spec.compressor, budget)
     plan = plan_image(nix, request)
     found = compare_specs(plan.spec, spec)
     # How paths are divided into layers is the builder's choice (its base, its budget).

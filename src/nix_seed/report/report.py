@@ -353,9 +353,7 @@ class ReportRequest:
             hint = "name the flake: nix-seed report … --flake ."
             return part(lambda: self._attached(seed)) or Absent("not asked", f"{reason}word.", hint)
         spec = seed.spec
-        request = Request(
-            self.flake, spec.kind, spec.compressor, attr=self.attr, system=spec.system
-        )
+        request = Request(self.flake, spec.choice(self.attr), spec.compressor)
         return part(lambda: licences_of_flake(self.nix, request))
 
     def _attached(self, seed: SeedImage) -> JudgedPaths | None:

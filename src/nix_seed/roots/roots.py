@@ -17,6 +17,7 @@ from nix_seed.core.words import plural
 from nix_seed.flake.nix import Nix
 from nix_seed.flake.nix_code import call_nix_half
 from nix_seed.flake.provenance import read_provenance, read_signers
+from nix_seed.flake.rules.choice import SEED, FlakeChoice, excluded_for
 from nix_seed.flake.rules.outline import Context, Project
 from nix_seed.flake.rules.recipe import Recipe
 from nix_seed.flake.rules.signatures import Signers
@@ -54,14 +55,13 @@ def roots_of_recipe(nix: Nix, recipe: Recipe) -> rules.Roots:
     return rules.find_roots(recipe.wanted, nix.read_derivation, plain)
 
 
-def roots_of_outputs(
-    nix: Nix, flake: str, system: str | None = None, output: str | None = None
-) -> rules.Roots:
-    """Follow the derivations of a flake's own outputs, or of one, for *system*."""
-    system = system or current_system()
+def roots_of_outputs(nix: Nix, flake: str, choice: FlakeChoice = SEED) -> rules.Roots:
+    """Follow the derivations of a flake's own outputs, or of the one that is the *choice*."""
+    output, system = choice.attr, choice.system or current_system()
+    exclude = list(excluded_for(system, choice.exclude))
     url = nix.metadata(flake).url
     doing = f"evaluating the outputs of {flake} for {system}"
-    arguments = {"system": system, "name": output}
+    arguments = {"system": system, "name": output, "exclude": exclude}
     project = msgspec.convert(call_nix_half(nix, "ownOutputs", url, arguments, doing), Project)
     kinds = (project.packages, project.apps, project.checks, project.dev_shells)
     contexts: list[Context] = [each.context for kind in kinds for each in kind]

@@ -261,7 +261,7 @@ def _needed(
         flake, _, name = text.partition("#")
         flakes.setdefault(flake or ".", []).append(Selection.parse(name, spec.system))
     for flake, selections in flakes.items():
-        evaluation = evaluate_flake(nix, flake, attr=attr, system=spec.system)
+        evaluation = evaluate_flake(nix, flake, spec.choice(attr))
         wanted = needed_outputs(evaluation.ownership, selections)
         for path, names in wanted.items():
             made = read(path).outputs

@@ -3,7 +3,7 @@
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -197,13 +197,14 @@ def prove(
     tell(Stage("unpack", f"making {image.name} ready for {engine.name}"))
     with inside(engine, image) as work:
         spec = spec_of(image)
+        excluded = () if spec is None else spec.excluded
         if spec is not None:
             offer_withheld(nix, spec, obtained, work.exchange)
         tell(Stage("prove", "planning every output with no network"))
         shutil.copytree(CODE, work.exchange / "code")
         for name, reference in _lay_twins(tree, work.exchange):
-            (work.exchange / name).write_text(_expression(reference, flake))
-        expression = _expression(_reference(tree), flake)
+            (work.exchange / name).write_text(_expression(reference, flake, excluded))
+        expression = _expression(_reference(tree), flake, excluded)
         script = ("/bin/sh", "-c", TAKE_IN + _SCRIPT, "nix-seed", expression)
         code = work.run(script, tree)
         if code == 127 or not (work.exchange / "problem").exists():
@@ -370,12 +371,16 @@ def _reference(tree: Tree) -> str:
     return reference + (f"?{'&'.join(query)}" if query else "")
 
 
-def _expression(reference: str, flake: ProvedFlake) -> str:
+def _expression(reference: str, flake: ProvedFlake, excluded: Sequence[str]) -> str:
     code, known = f"{EXCHANGE}/code", "null"
     if flake.scope is not None:
-        known = f"[ {' '.join(map(nix_string, flake.scope.outputs))} ]"
+        known = _list(flake.scope.outputs)
     return (
         f"import {code}/outputs.nix {{ flake = {flake_code(code, reference)};"
         f" system = {nix_string(flake.system)}; attr = {nix_string(flake.attr)};"
-        f" known = {known}; }}"
+        f" known = {known}; exclude = {_list(excluded)}; }}"
     )
+
+
+def _list(names: Iterable[str]) -> str:
+    return f"[ {' '.join(map(nix_string, names))} ]"

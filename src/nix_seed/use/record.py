@@ -41,10 +41,10 @@ def keep_recorded(
     """
     files: dict[str, bytes] = {}
     if nix.is_at_hand():
-        system, attr = engine.seed.seed.spec.system, command.attr
+        choice = engine.seed.seed.spec.choice(command.attr)
         # Whatever is wrong with the flake, the list is as good without.
         with contextlib.suppress(NixSeedError):
-            known = evaluation or evaluate_flake(nix, str(command.source), attr=attr, system=system)
+            known = evaluation or evaluate_flake(nix, str(command.source), choice)
             files = read_written(nix, known)
     return keep_hint(store, engine.seed, tuple(engine.frames.touched), files)
 

@@ -75,7 +75,7 @@ def obtain_withheld(
 
     names = ", ".join(item.name for item in spec.withheld)
     tell(Stage("withheld", f"getting from their vendors: {names}"))
-    evaluate_flake(nix, flake, kind=spec.kind, attr=attr, system=spec.system)
+    evaluate_flake(nix, flake, spec.choice(attr))
     _check_fetched(nix, needed_to_evaluate(spec).withheld, flake)
     nix.realise(_outputs(nix, spec, flake), ())
     return tuple(item.path for item in spec.withheld)

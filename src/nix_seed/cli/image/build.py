@@ -178,6 +178,7 @@ def _tell(
             "layers": [_layer_json(layer) for layer in built.layers],
             "unknownLicences": [str(each.path) for each in spec.unknown],
         }
+        value |= {"excluded": list(spec.excluded)} if spec.excluded else {}
         value |= {} if proof is None else {"proof": proof.to_json()}
         say(value | ({} if pushed is None else members(pushed, "tags", "sent")), indent=2)
         return
@@ -195,11 +196,17 @@ def _tell(
     if pushed is not None:
         lines += [f"tag        {tag}" for tag in pushed.tags]
         lines.append(f"sent       {human_size(pushed.sent)}")
-    say_lines([*lines, *_proof_lines(proof), *_licence_lines(spec)])
+    say_lines([*lines, *left_out(spec), *_proof_lines(proof), *_licence_lines(spec)])
     if pushed is None and reference.startswith("oci:"):
         named = "" if cached else f"--image {reference} "
         build, start = f"nix-seed run {named}-- nix build", f"podman run --rm {reference}"
         say(f"\nbuild in it:\n  {build}" if spec.kind == "seed" else f"\nstart it:\n  {start}")
+
+
+def left_out(spec: specs.Spec) -> Iterator[str]:
+    """Say which outputs the image is not for, as far as it says so itself."""
+    if spec.excluded:
+        yield f"left out   {', '.join(spec.excluded)}"
 
 
 def _layer_json(layer: builds.BuiltLayer) -> dict[str, Any]:

@@ -5,7 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from nix_seed.cli.command import argument, option, progress, seed_command
-from nix_seed.cli.options import jobs_option, json_option, registry_options, stores_of
+from nix_seed.cli.options import (
+    exclude_option,
+    jobs_option,
+    json_option,
+    registry_options,
+    stores_of,
+)
 from nix_seed.cli.say import answer
 from nix_seed.formats.oci.reference import parse_reference
 
@@ -29,6 +35,7 @@ from nix_seed.formats.oci.reference import parse_reference
     "--flake FLAKE",
     "The index must have every system of FLAKE; without IMAGEs, those of its recipe.",
 )
+@exclude_option
 @option("--tag TAG", "A further tag, moved last.", into="tags", multiple=True)
 @jobs_option
 @registry_options
@@ -50,7 +57,7 @@ def command(**options: Any) -> None:
     systems = list(options["systems"])
     with progress():
         if options["flake"] is not None:
-            keyed = _of_flake(options["flake"], evaluate=not images)
+            keyed = _of_flake(options["flake"], options["exclude"], evaluate=not images)
             systems += keyed
             images += [target.at(tag) for tag in keyed.values() if tag is not None]
         stores = stores_of(options)
@@ -68,15 +75,16 @@ def command(**options: Any) -> None:
     answer(value | {"tags": list(done.tags), "systems": members}, lines)
 
 
-def _of_flake(flake: str, *, evaluate: bool) -> dict[str, str | None]:
+def _of_flake(flake: str, exclude: tuple[str, ...], *, evaluate: bool) -> dict[str, str | None]:
     """Return the flake's systems, each with the tag of its seed if *evaluate* asks for those."""
     from nix_seed.flake.evaluate import declared_systems
     from nix_seed.flake.nix import Nix
+    from nix_seed.flake.rules.choice import FlakeChoice
     from nix_seed.image.request import Request, evaluate_request, tags_of
 
     nix = Nix()
     found: dict[str, str | None] = dict.fromkeys(declared_systems(nix, flake))
     for system in found if evaluate else ():
-        request = Request(flake, system=system)
+        request = Request(flake, FlakeChoice(system=system, exclude=exclude))
         found[system] = tags_of(evaluate_request(nix, request))[0]
     return found

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nix_seed.cli.command import option, progress, seed_command
-from nix_seed.cli.image.build import base_of
+from nix_seed.cli.image.build import base_of, left_out
 from nix_seed.cli.lazily import lazily
 from nix_seed.cli.options import image_options, json_option, registry_options, request_of
 from nix_seed.cli.say import answer, manner, note, say, say_table
@@ -126,9 +126,9 @@ def _print_built_anew(nix: nixes.Nix, evaluation: flakes.Evaluation) -> None:
     if names:
         note(
             f"notice: {safe_line(shortened(names, 8))}: built from the project's manifests alone,"
-            " so that a commit may change it, and not in the seed: each new machine builds it. To"
-            " have it baked, name it in the flake's seed: mkSeed { contents.packages = [ … ]; };"
-            " a commit that changes these manifests then changes the image",
+            " or its patches, so that a commit may change it, and not in the seed: each new machine"
+            " builds it. To have it baked, name it in the flake's seed: mkSeed { contents.packages"
+            " = [ … ]; }; a commit that changes these files then changes the image",
         )
 
 
@@ -173,6 +173,7 @@ def _summary(plan: plans.Plan) -> Iterator[str]:
     yield f"\n{paths}, {total}, in {layers} and the container's"
     yield f"narHash    {plan.spec.nar_hash}"
     yield f"input key  {plan.input_key}"
+    yield from left_out(plan.spec)
     if plan.diff is not None and plan.base is not None:
         yield from _diff(plan.base.name, plan.diff)
 
@@ -205,6 +206,7 @@ def _json(plan: plans.Plan) -> dict[str, Any]:
             for group in plan.spec.layers
         ]
     }
+    value |= {"excluded": list(plan.spec.excluded)} if plan.spec.excluded else {}
     if plan.diff is not None:
         value["pull"] = _diff_json(plan.diff)
         for layer, change in zip(value["layers"], plan.diff.layers, strict=True):

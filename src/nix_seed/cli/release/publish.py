@@ -54,7 +54,7 @@ def command(reference: str, **options: Any) -> None:
     ctx = click.get_current_context()
     target = parse_reference(reference)
     tree, attester = _prepare(target, options)
-    passed = {name: options[name] for name in ("attr", "store")}
+    passed = {name: options[name] for name in ("attr", "exclude", "store")}
     passed |= {name: options[name] for name in _REGISTRY}
     where = (
         {"output": Path(target.directory), "tag": target.tag}

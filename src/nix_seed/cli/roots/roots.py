@@ -78,11 +78,10 @@ def _roots(nix: nix.Nix, options: dict[str, Any]) -> tuple[origins.Roots, tuple[
         image = images.open_seed_image(shared.stores_of(options), reference, system)
         return reports.roots_of_paths(nix, image.name, image.spec.paths)
     flake, attr = shared.flake_and_attr(what, options["attr"])
+    chosen = shared.choice_of(options, attr)
     if options["outputs"]:
-        return reports.roots_of_outputs(nix, flake, options["system"], attr), ()
-    evaluation = evaluate.evaluate_flake(
-        nix, flake, kind=options["kind"], attr=attr, system=options["system"]
-    )
+        return reports.roots_of_outputs(nix, flake, chosen), ()
+    evaluation = evaluate.evaluate_flake(nix, flake, chosen)
     return reports.roots_of_recipe(nix, evaluation.recipe), ()
 
 

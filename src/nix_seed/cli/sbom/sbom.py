@@ -118,8 +118,7 @@ def _of_image(image: images.SeedImage, form: sbom.Format, options: dict[str, Any
     flake, attr = shared.flake_and_attr(options["flake"], options["attr"])
     nix = shared.nix_of(options)
     tell(Stage("evaluate", f"evaluating {flake}"))
-    spec = image.spec
-    evaluation = evaluate.evaluate_flake(nix, flake, kind=spec.kind, attr=attr, system=spec.system)
+    evaluation = evaluate.evaluate_flake(nix, flake, image.spec.choice(attr))
     return _with_licences(image, nix, evaluation, attr, form)
 
 
@@ -139,7 +138,7 @@ def _offer(image: images.SeedImage, form: sbom.Format) -> None:
 
 def _of_flake(what: str, form: sbom.Format, options: dict[str, Any]) -> bytes:
     flake, attr = shared.flake_and_attr(what, options["attr"])
-    request = requests.Request(flake, options["kind"], attr=attr, system=options["system"])
+    request = requests.Request(flake, shared.choice_of(options, attr))
     nix = shared.nix_of(options)
     evaluated = requests.evaluate_request(nix, request)
     kept = LayoutReference(str(cache_directory() / "images"), tag=evaluated.input_key)

@@ -175,7 +175,8 @@ class SeedJob:
     def _image_of(self, system: str) -> Digest | None:
         """Return the image of the recipe for another *system*; None where that cannot be told."""
         try:
-            evaluated = requests.evaluate_request(self.nix, replace(self.request, system=system))
+            chosen = replace(self.request.choice, system=system)
+            evaluated = requests.evaluate_request(self.nix, replace(self.request, choice=chosen))
         except (NixFailed, InputError) as error:
             self.notices.append(
                 f"the flake cannot be evaluated for {system} on this machine, so this commit is "

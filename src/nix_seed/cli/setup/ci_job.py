@@ -22,6 +22,7 @@ from nix_seed.core.events import Stage, listening
 from nix_seed.core.files import home, read_given
 from nix_seed.core.values import dataclass
 from nix_seed.flake.checkout import DEFAULT_POLICY, Login, find_line
+from nix_seed.flake.rules.choice import FlakeChoice
 from nix_seed.flake.rules.nix_log import NixSaid, NixWork
 from nix_seed.formats.oci.reference import Reference
 from nix_seed.image.request import Request
@@ -159,7 +160,7 @@ class CiJob:
             raise InputError(f"layers is {layers!r}, which is no number")
         check_budget(int(layers))
         directory, system = str(self.flake.directory), self.options.get("system") or None
-        return Request(directory, budget=int(layers), attr=self.flake.attr, system=system)
+        return Request(directory, FlakeChoice("seed", self.flake.attr, system), budget=int(layers))
 
     def signer(self) -> sign.Signer | None:
         """Return who signs; ``InputError`` names the permission or secret that lacks."""

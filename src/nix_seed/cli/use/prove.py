@@ -21,8 +21,8 @@ def command(**options: Any) -> None:
     """
     from nix_seed.core.processes import current_system
     from nix_seed.core.words import plural
-    from nix_seed.flake.evaluate import DEFAULT_ATTR
     from nix_seed.flake.nix import Nix
+    from nix_seed.flake.rules.choice import DEFAULT_ATTR
     from nix_seed.use.engines import choose_engine
     from nix_seed.use.prove import ProvedFlake, check_proof, prove
     from nix_seed.use.withheld import needed_to_evaluate, obtain_withheld, spec_of

@@ -9,9 +9,10 @@ rec {
 
   # What the command evaluates: a flake in, an outline (or a named problem) out.
   outline = arguments:
-    let answer = builtins.removeAttrs (command arguments) [ "values" ]; in
+    let answer = command arguments; in
     if !(answer ? outline) then answer
-    else answer // {
+    else if answer.unknown != [ ] then { problem = "exclude"; inherit (answer) unknown available; }
+    else {
       outline = answer.outline // {
         project = told answer.outline.project;
         tiers = builtins.trace "nix-seed evaluates" answer.outline.tiers;
@@ -19,14 +20,14 @@ rec {
     };
 
   # The same arguments, for a flake whose files were altered -> its outputs, its and its inputs' trees.
-  # An output that throws then has no context, nor have those that are to be left out (`without`).
-  twin = { without ? [ ], ... }@arguments:
+  # An output that throws then has no context. One that is to be left out may not be there.
+  twin = arguments:
     let
       inherit (command arguments) outline;
       tried = entry:
         let context = builtins.tryEval (builtins.deepSeq entry.context entry.context); in
         { inherit (entry) output; }
-        // (if builtins.elem entry.output without || !context.success then { } else { context = context.value; });
+        // (if context.success then { context = context.value; } else { });
     in
     {
       inherit (outline) source inputs;
@@ -54,11 +55,11 @@ rec {
   # { flake, attr } -> the systems a flake is for.
   systems = import ./systems.nix;
 
-  # { flake, system, name } -> the flake's outputs, or the one of that name, as in an outline's
+  # { flake, system, name, exclude } -> the flake's outputs, or the one of that name, as in an outline's
   # `project`. It takes no package set: a flake that has none has outputs too.
-  ownOutputs = { flake, system, name ? null }: import ./project.nix {
+  ownOutputs = { flake, system, name ? null, exclude ? [ ] }: import ./project.nix {
     self = flake;
-    inherit system;
+    inherit system exclude;
     include = if name == null then null else [ name "packages.${name}" ];
   };
 }

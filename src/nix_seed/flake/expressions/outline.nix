@@ -1,6 +1,6 @@
 # An outline is data; this makes it a derivation too, so that `nix flake check` and `nix build`
 # treat a seed like any other package. The command reads the attribute `nixSeed`.
-{ name, system, pkgs, outline, values }:
+{ name, system, pkgs, outline, values, exclusion }:
 derivation
   {
     name = "${name}-outline.json";
@@ -12,6 +12,8 @@ derivation
     passAsFile = [ "outline" ];
   } // {
   nixSeed = outline;
+  # Not data either: what it leaves out, and the same image without some more outputs.
+  nixSeedExclusion = exclusion;
   # Where licences are looked for: derivations, which no outline can hold.
   nixSeedValues = { inherit pkgs; roots = values; };
   meta.description = "Outline of the ${outline.kind} image; build it with nix-seed build --attr";

@@ -6,6 +6,7 @@
 , system
 , attr    # where the flake may have its own seed
 , known   # the outputs that are meant, or null: ask the flake's own seed
+, exclude ? [ ] # what the image says that it leaves out beside
 }:
 let
   util = import ./util.nix;
@@ -14,8 +15,9 @@ let
     (util.map (prefix: util.attrPath (prefix ++ path) { } flake) [ [ "packages" system ] [ "legacyPackages" system ] [ ] ]);
   hasOwn = known == null && seeds != [ ];
   project =
-    if hasOwn then (builtins.head seeds).nixSeed.project
-    else import ./project.nix { self = flake; inherit system; include = known; };
+    if hasOwn then (without (builtins.head seeds)).nixSeed.project
+    else import ./project.nix { self = flake; inherit system exclude; include = known; };
+  without = seed: if seed ? nixSeedExclusion then seed.nixSeedExclusion.beside exclude else seed;
   entries = project.packages ++ project.apps ++ project.checks ++ project.devShells;
 
   # The spelling of flakes written before Nix 2.7 beside each kind.
@@ -29,7 +31,7 @@ let
   named = kind: util.map (name: "${kind}.${name}") (namesOf kind);
   meant = util.map (entry: entry.output) entries;
   leftOut =
-    if known == null && !hasOwn then [ ]
+    if known == null && !hasOwn && exclude == [ ] then [ ]
     else util.filter (name: !(util.elem name meant) && !(seeds != [ ] && name == "packages.${attr}"))
       (util.concatMap named [ "packages" "apps" "checks" "devShells" ]
       ++ util.optional (flake ? formatter.${system}) "formatter.default");

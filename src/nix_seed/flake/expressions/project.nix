@@ -33,7 +33,7 @@ let
     else util.optionalAttrs (isAsked "legacyPackages") (asked "legacyPackages" (at [ "legacyPackages" system ]));
 
   # "packages" names a kind, "packages.foo" one output.
-  named = names: kind: name: util.elem kind names || util.elem "${kind}.${name}" names;
+  named = names: kind: name: util.isNamed names "${kind}.${name}";
   wanted = kind: name: (include == null || named include kind name) && !(named exclude kind name);
 
   # The names of a kind that is left out may not evaluate.

@@ -1,5 +1,5 @@
 # mkRun: the outline of the image to ship: one package and what it needs at run time.
-{ # The flake.
+arguments@{ # The flake.
   self
   # The Nix system of the image.
 , system
@@ -11,6 +11,8 @@
 , name ? package.pname or (builtins.parseDrvName package.name).name
   # The program in the package's bin/ that the container starts.
 , program ? package.meta.mainProgram or package.pname or (builtins.parseDrvName package.name).name
+  # Kinds or outputs that need not evaluate, as for mkSeed.
+, exclude ? [ ]
   # More for a tier: `base`, `lib` or `app`.
 , contents ? { }
   # What may be passed on, as for mkSeed.
@@ -25,14 +27,18 @@ let
 in
 import ./outline.nix {
   inherit name system pkgs;
+  exclusion = {
+    names = exclude;
+    beside = more: import ./run.nix (arguments // { exclude = exclude ++ more; });
+  };
   values = tools.base ++ [ package ] ++ builtins.attrValues contents
-    ++ builtins.attrValues (import ./project.nix { inherit self system; values = true; });
+    ++ builtins.attrValues (import ./project.nix { inherit self system exclude; values = true; });
   outline = {
     inherit name system;
     kind = "run";
     source = builtins.unsafeDiscardStringContext "${self}";
     inputs = { };
-    project = import ./project.nix { inherit self system; };
+    project = import ./project.nix { inherit self system exclude; };
     tiers = [
       (tier "base" tools.base)
       (tier "lib" [ ])

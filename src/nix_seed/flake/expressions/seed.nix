@@ -1,6 +1,6 @@
 # mkSeed: the outline of a seed, as a derivation that any flake can have among its packages.
 # tools/make-reference makes docs/reference/recipe.md from what stands above each argument.
-{ # The flake.
+arguments@{ # The flake.
   self
   # The Nix system of the image.
 , system
@@ -44,6 +44,10 @@ then throw "mkSeed: contents names no tier of a seed: ${toString unknown}; tiers
 else
   import ./outline.nix {
     inherit name system pkgs;
+    exclusion = {
+      names = exclude;
+      beside = more: import ./seed.nix (arguments // { exclude = exclude ++ more; });
+    };
     values = tools.base ++ tools.toolchain ++ tools.compilers ++ [ nix ] ++ extraProject
       ++ builtins.attrValues contents
       ++ builtins.attrValues (import ./project.nix { inherit self system include exclude; values = true; });

@@ -17,6 +17,9 @@ rec {
   # Some flakes call more by that type, such as sets of packages: there is nothing to build of those.
   isDerivation = value: isAttrs value && (value.type or null) == "derivation" && value ? drvPath;
 
+  # Whether an output is among names, as `include` and `exclude` take them: by itself, or by its kind.
+  isNamed = names: output: elem output names || elem (builtins.head (splitOn "\\." output)) names;
+
   # Whether it evaluates to what neither mkSeed nor mkRun made: a stranger's package called `seed`.
   isOther = value:
     let tried = builtins.tryEval (isAttrs value && value ? nixSeed); in

@@ -1,8 +1,9 @@
-"""Which of the project's own derivations are built from nothing of it but its manifests?
+"""Which of the project's own derivations are built from its manifests and patches alone?
 
 Some builders (crane's ``buildDepsOnly``, naersk, ``importNpmLock``) compile what a project depends
-on from a source that holds its manifests alone. A commit may change these, so that the result is
-the project's own, and is built anew wherever the seed is new, though most commits leave it alone.
+on from a source that holds its manifests alone; and a project may patch what it depends on. A
+commit may change these, so that the result is the project's own, and is built anew wherever the
+seed is new, though most commits leave it alone.
 """
 
 import re
@@ -12,9 +13,9 @@ from nix_seed.flake.rules.frontier import is_never_substituted
 from nix_seed.flake.rules.recipe import Recipe
 from nix_seed.formats.nix.store_path import Derivation, Graph, StorePath
 
-# What tells a package manager what to get, by the name of the file.
+# What tells a package manager what to get, or changes what was got, by the name of the file.
 _MANIFEST = re.compile(
-    r".*\.lock|.*\.cabal|.*-lock\.(json|yaml)|(Cargo|pyproject|gomod2nix|uv|Pipfile)\.toml|config\.toml"
+    r".*\.(patch|diff)|.*\.lock|.*\.cabal|.*-lock\.(json|yaml)|(Cargo|pyproject|gomod2nix|uv|Pipfile)\.toml|config\.toml"
     r"|package\.json|go\.(mod|sum)|requirements.*\.(txt|in)|Gemfile|Pipfile|mix\.exs|deps\.nix"
     r"|cabal\.project(\.freeze)?|stack\.yaml|build\.sbt|pom\.xml|rust-toolchain(\.toml)?"
 )

@@ -15,7 +15,10 @@ TOO_OLD = re.compile(
 )
 
 # What Nix says where it did not get what a flake names.
-UNREACHED = ("unable to download", "ould not resolve", "Cannot find Git revision", "program 'git'")
+UNREACHED = (
+    *("unable to download", "ould not resolve", "Cannot find Git revision", "program 'git'"),
+    "Failed to fetch git repository",
+)
 REACH = "see that this machine reaches what the flake names, and try again"
 
 INSTALL = """install it:
@@ -40,9 +43,11 @@ _NAMED = (
     "no registry here has an input of that name: give its address in flake.nix, such as"
     ' inputs.nixpkgs.url = "github:NixOS/nixpkgs"; and lock it: nix flake lock'
 )
+_DISABLED = re.compile(r"experimental Nix feature '([a-z-]+)'")
 _FEATURE = (
     "let nix.conf, and that of the seed, say: extra-experimental-features = NAME;"
-    ' mkSeed { nixConf = "extra-experimental-features = NAME"; … }'
+    ' mkSeed { nixConf = "extra-experimental-features = NAME"; … }. A nixConfig in flake.nix is'
+    " not taken: it may be anybody's"
 )
 _SYSTEM = (
     "this machine builds nothing for that system: give Nix a remote builder for it (builders),"
@@ -65,6 +70,18 @@ _REFUSED = (
     "let flake.nix allow it: import nixpkgs { inherit system; config.allowUnfree = true; }, or"
     " config.permittedInsecurePackages, or config.allowBroken, as Nix says above"
 )
+_CLOCK = "use self.lastModified in flake.nix: pure evaluation has no builtins.currentTime"
+# How Nix before 2.26, and since, says that an input lies beside the repository.
+_OUTSIDE = re.compile(
+    r"points outside of its parent's store path"
+    r"|while updating the flake input (?s:.*)access to absolute path '/nix/store/"
+)
+_ADDRESS = (
+    "an input lies outside of the flake's repository, where no other machine has it: give it the"
+    " address of a repository of its own, or move it into this one"
+)
+_HOST = "let ssh know that host first: ssh -T git@HOST asks; in CI, ssh-keyscan HOST names its keys"
+_OWN_GIT = "in a flake ./. is what Git tracks already: src = ./.; without builtins.fetchGit"
 _SYSTEMS = "name the system in flake.nix: pure evaluation has no builtins.currentSystem"
 _PLACE = "let HOME, and XDG_CACHE_HOME if you set it, name directories that Nix may write to"
 
@@ -81,7 +98,9 @@ _HINTS = {
         " rename it, or use a newer Nix"
     ),
     "attribute 'currentSystem' missing": _SYSTEMS,
+    "attribute 'currentTime' missing": _CLOCK,
     "efusing to evaluate": _REFUSED,
+    "unlocked input 'git+file:///nix/store/": _OWN_GIT,
     **dict.fromkeys(("in pure eval", "unlocked input"), _PURE),
     **dict.fromkeys(("cannot be evaluated in pure", "in pure mode", "unlocked"), _LOCK),
     **dict.fromkeys(("has unsupported version 0", "json.exception.parse_error"), _RELOCK),
@@ -92,12 +111,12 @@ _HINTS = {
     "requires lock file changes": _LOCK,
     "does not provide attribute": "`nix flake show` lists what the flake has",
     "cannot find flake 'flake:": _NAMED,
-    "experimental Nix feature '": _FEATURE,
     "executing 'git'": "Nix reads checkouts by git: apt-get install git",
     "cannot get cwd": "the directory you are in was deleted: cd to another",
     "Read-only file system": _PLACE,
     "cannot determine user's home directory": _PLACE,
     "No space left on device": "make room where Nix keeps its store, or what TMPDIR names: df -h",
+    "Host key verification failed": _HOST,
     "publickey": "let Git's own ssh read that repository: ssh -T git@HOST says whether it may",
     "could not read Username": "let Git read that repository: git ls-remote URL must not ask",
     **dict.fromkeys(("HTTP error 401", "HTTP error 403", "HTTP error 404"), _TOKEN),
@@ -112,7 +131,20 @@ _HINTS = {
 }
 
 
+# How it says that a path is not there, which is no file of a flake.
+_GONE = re.compile(r"(path|getting status of) '/(?!/?nix/store/)[^']*'(: No such| does not exist)")
+
+
+def find_input_hint(detail: str) -> str | None:
+    """Say what to do about an input of a flake, itself there, that is not on this machine."""
+    return _ADDRESS if _GONE.search(detail) else None
+
+
 def find_hint(detail: str) -> str | None:
     """Say what to do about the failures that people meet most."""
     said = "\n".join(line for line in detail.splitlines() if not line.startswith("warning:"))
+    if disabled := _DISABLED.search(said):
+        return _FEATURE.replace("NAME", disabled[1])
+    if _OUTSIDE.search(said):
+        return _ADDRESS
     return next((hint for words, hint in _HINTS.items() if words in said), None)

@@ -114,7 +114,7 @@ class Container(_Part, frozen=True, omit_defaults=True):
 
 
 class Outline(_Part, frozen=True):
-    """The whole of it."""
+    """The whole of it. *excluded* is left out beside what the flake's own recipe leaves out."""
 
     name: str
     system: str
@@ -127,6 +127,7 @@ class Outline(_Part, frozen=True):
     config: ImageConfig
     container: Container
     licences: LicencePolicy = LicencePolicy()
+    excluded: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, value: Any) -> Outline:

@@ -214,6 +214,8 @@ def input_key(recipe: Recipe, compressor: Mapping[str, Any], budget: int) -> str
     # Only where it says anything: the keys of recipes without it must stay what they were.
     if outline.licences != LicencePolicy():
         value["licences"] = msgspec.to_builtins(outline.licences)
+    if outline.excluded:
+        value["excluded"] = list(outline.excluded)
     return hashlib.sha256(canonical_json.dumps(value)).hexdigest()[:40]
 
 

@@ -347,7 +347,7 @@ def compare_specs(ours: Spec, theirs: Spec) -> SpecDifference:
         ),
         tuple(
             name
-            for name in (*members, "compressor", "withheld", "unknown", "any_user")
+            for name in (*members, "compressor", "withheld", "unknown", "any_user", "excluded")
             if getattr(ours, name) != getattr(theirs, name)
         ),
     )

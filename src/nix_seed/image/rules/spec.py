@@ -25,6 +25,7 @@ from nix_seed.core.digests import DiffID, Digest, NarHash
 from nix_seed.core.errors import InputError, foreign
 from nix_seed.core.values import dataclass
 from nix_seed.core.version import FORMAT
+from nix_seed.flake.rules.choice import FlakeChoice
 from nix_seed.flake.rules.outline import CONTENTS_PATH, SPEC_PATH, File, ImageConfig, check_files
 from nix_seed.formats.nix.database import SCHEMA_VERSION, build_database
 from nix_seed.formats.nix.nar import nar_hash_of_file
@@ -92,6 +93,7 @@ class Spec(Declared):
     ``tiers`` names them in order, ``paths`` holds every store path of the image, ``layers`` says
     which lie in which layer (without the last, the container's own), ``inputs`` names the flake
     inputs' source trees. With ``any_user`` everyone may write to the store and its database.
+    ``excluded`` are outputs of the flake, and kinds, that whoever had it made left out.
     ``format`` is the number of the rules that its bytes follow.
     """
 
@@ -111,12 +113,17 @@ class Spec(Declared):
     # Written only where they say something: a spec without is what it always was.
     unknown: tuple[UnknownLicence, ...] = field(default=(), metadata=at(omit=True))
     any_user: bool = field(default=False, metadata=at(omit=True))
+    excluded: tuple[str, ...] = field(default=(), metadata=at(omit=True))
     format: int = FORMAT
     _text: bytes | None = field(default=None, init=False, compare=False, repr=False)
 
     def dump(self) -> bytes:
         """Return the bytes of ``seed.json``."""
         return self._text or canonical_json.dumps(self.to_json())
+
+    def choice(self, attr: str | None) -> FlakeChoice:
+        """Return what to ask a flake for, whose attribute *attr* made it, to have it again."""
+        return FlakeChoice(self.kind, attr, self.system, self.excluded)
 
     @property
     def has_contents(self) -> bool:
