@@ -125,7 +125,7 @@ def test_the_token_is_for_the_registry_of_the_seeds_alone(monkeypatch: pytest.Mo
     monkeypatch.setattr(linux, "why_not_here", lambda: None)
     machine = Machine(monkeypatch, "ours")
     job = CiJob(OPTIONS, CiHost({}), {"SEED_REGISTRY_TOKEN": "hush"})
-    ci_use.fill(job, Reference("evil.example", "o/r-seed", digest=DIGEST), "aarch64-darwin")
+    ci_fill.fill(job, Reference("evil.example", "o/r-seed", digest=DIGEST), "aarch64-darwin")
     [(arguments, stdin)] = machine.root
     assert "--username" not in arguments
     assert stdin == "\n"

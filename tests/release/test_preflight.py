@@ -224,6 +224,10 @@ WRONG_OPTIONS: dict[str, tuple[tuple[int, str, tuple[str, ...]], ...]] = {
         (2, "Git", ("--flake", "{root}/log")),
     ),
     "attr": ((2, "nonesuch", ("--attr", "nonesuch")),),
+    "exclude": (
+        (2, "is no output of a flake", ("--exclude", "packages.")),
+        (2, "nonesuch", ("--exclude", "packages.nonesuch")),
+    ),
     "system": (
         (2, "does not let me build for sparc", ("--system", "sparc")),
         (2, "m68k-linux", ("--system", "m68k-linux")),
