@@ -21,13 +21,7 @@ from nix_seed.core.values import dataclass
 from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import STORE_DIR, StorePath
 from nix_seed.formats.oci.manifest import MediaType
-from nix_seed.image.read.safe_root import (
-    open_directory,
-    opened_directory,
-    remove_tree,
-    scratch_directory,
-    walk,
-)
+from nix_seed.image.read import safe_root
 from nix_seed.image.read.stream import TarPieces
 from nix_seed.image.read.unpack import unpack_layer
 from nix_seed.registry.layout import Image
@@ -279,7 +273,7 @@ def clear_results(place: Path, before: float, *, dry: bool = False) -> tuple[str
             if path.name not in live and path.lstat().st_ctime < before
         ]
         for path in () if dry else removed:
-            remove_tree(path)
+            safe_root.remove_tree(path)
     return tuple(path.name for path in removed)
 
 
@@ -290,7 +284,7 @@ def _extract(archive: Path, out: Path, new: Sequence[StorePath], image: Image) -
     """Unpack the tar beside *out*, then move each new store path into place."""
     store = out / "nix/store"
     store.mkdir(parents=True, exist_ok=True)
-    with scratch_directory(".partial-", out) as directory:
+    with safe_root.scratch_directory(".partial-", out) as directory:
         label, limit = f"results from {image.name}", 8_000_000
         with open_regular(archive) as file:
             chunks = iter(partial(file.read, 1 << 20), b"")
@@ -305,10 +299,10 @@ def _extract(archive: Path, out: Path, new: Sequence[StorePath], image: Image) -
 def _store_below(directory: Path, label: str) -> Iterator[int]:
     """Open the store in what came out. No link on the way is followed: it could be the host's."""
     with ExitStack() as held:
-        top = held.enter_context(opened_directory(directory))
+        top = held.enter_context(safe_root.opened_directory(directory))
         words = f"{label} have a link, or nothing, where their nix/store should be"
         with foreign(words, OSError, as_=CheckedFalse, quoted=False):
-            store = held.enter_context(walk(top, b"nix/store"))
+            store = held.enter_context(safe_root.walk(top, b"nix/store"))
         yield store
 
 
@@ -338,5 +332,5 @@ def _link(root: Path, line: str) -> Link:
         raise CheckedFalse(f"the container asked for a link outside of the project: {relative!r}")
     if not path.parent.resolve().is_relative_to(root.resolve()):
         raise CheckedFalse(f"the link {path} would lie outside of the project")
-    os.close(open_directory(path.parent))
+    os.close(safe_root.open_directory(path.parent))
     return Link(path, target)

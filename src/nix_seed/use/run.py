@@ -17,16 +17,9 @@ from nix_seed.flake.nix import Nix
 from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.licences.rules.judge import check_accepted
 from nix_seed.registry.layout import Image
+from nix_seed.use import results
 from nix_seed.use.engines.base import Engine, Job
 from nix_seed.use.engines.host import Host
-from nix_seed.use.results import (
-    SCRIPT,
-    Brought,
-    bring_out,
-    hold,
-    offer_host_paths,
-    store_problem,
-)
 from nix_seed.use.sandboxed import Inside, find_tree, inside
 from nix_seed.use.withheld import TAKE_IN, obtain_withheld, offer_withheld, spec_of
 
@@ -117,7 +110,7 @@ class RunResult:
     image: Digest
     engine: str
     seconds: RunSeconds
-    brought: Brought = field(default_factory=lambda: Brought((), (), "store"))
+    brought: results.Brought = field(default_factory=lambda: results.Brought((), (), "store"))
 
 
 def run(
@@ -138,7 +131,7 @@ def run(
     not an error. Raises ``CouldNotCheck`` where the command was not started, or results have no
     place to go.
     """
-    problem = store_problem(nix) if out is None else None
+    problem = results.store_problem(nix) if out is None else None
     if problem is not None and otherwise is None:
         raise CouldNotCheck(
             f"results cannot come back into the host's store: {problem}",
@@ -154,24 +147,26 @@ def run(
     tell(Stage("unpack", f"making {image.name} ready for {engine.name}"))
     with inside(engine, image, env=command.env, network=command.network) as work:
         if out is None:
-            offer_host_paths(nix, work)
+            results.offer_host_paths(nix, work)
         if spec is not None:
             offer_withheld(nix, spec, lacking, work.exchange)
         tell(Stage("command", "running the command inside" if command.network else "going offline"))
         start = time.time()
-        code = work.run(("/bin/sh", "-c", TAKE_IN + SCRIPT, "nix-seed", *command.argv), tree)
+        code = work.run(
+            ("/bin/sh", "-c", TAKE_IN + results.SCRIPT, "nix-seed", *command.argv), tree
+        )
         begin, end = _time(work, "begin", start), _time(work, "end", time.time())
         if work.read("code") not in ("", str(code)):
             raise CouldNotCheck(
                 "the command succeeded, but its results could not be exported from the container",
                 hint="its own message is above; is there room in the temporary directory?",
             )
-        brought = Brought((), (), "store" if out is None else str(out))
+        brought = results.Brought((), (), "store" if out is None else str(out))
         if code == 0:
             tell(Stage("results", "bringing results out"))
-            brought = replace(bring_out(work, nix, tree.root, out), problem=problem)
+            brought = replace(results.bring_out(work, nix, tree.root, out), problem=problem)
             if problem is not None and out is not None:
-                hold(out, brought.links)
+                results.hold(out, brought.links)
         done = time.time()
         seconds = RunSeconds(work.seconds, begin - start, end - begin, done - end)
     return RunResult(code, image.digest, engine.name, seconds, brought)
