@@ -21,6 +21,7 @@ from nix_seed.registry.rules import http
 from nix_seed.registry.session import RegistryRequest, Reply
 
 MANIFEST_LIMIT = 4 << 20  # bytes; the specification asks registries to take that much, and no more
+_FEW = 4
 _MOST_PAGES = 1000
 _MOST_LISTED = 64 << 20  # bytes of all pages
 _LONGEST_LINK = 4096  # the pattern takes the square of its length
@@ -166,11 +167,12 @@ class RepositoryManifests(RepositoryBlobs):
     def tags_with(self, prefixes: Collection[str], jobs: int = 1) -> tuple[str, ...]:
         """Return the tags that begin with one of *prefixes*, each of which ends in a dot.
 
-        A registry that sorts its tags is not asked for the others.
+        For few of them, a registry that sorts its tags is not asked for the others.
         """
         first, *rest = prefixes
-        found = self._sorted_tags(first)
+        found = self._sorted_tags(first) if len(rest) < _FEW else None
         if found is None:
+            # Many registries look at all of their tags for each request.
             return tuple(tag for tag in self.list_tags() if tag.startswith(tuple(prefixes)))
         others = in_parallel(lambda each: self._sorted_tags(each) or [], rest, jobs)
         return (*found, *(tag for tags in others for tag in tags))
