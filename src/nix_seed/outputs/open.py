@@ -66,6 +66,11 @@ def kept_key(state: Path) -> CacheKey:
     return CacheKey(_NAME, Ed25519PrivateKey.from_private_bytes(raw))
 
 
+# Seconds. Offline, Nix has one for all: a busy machine's own cache may take longer, and where
+# nothing listens on loopback it is refused at once.
+CONNECT_PATIENCE = 15
+
+
 def settings_for(url: str, key: CacheKey) -> str:
     """Return the lines of nix.conf that have a Nix take from the cache at *url*, and build else.
 
@@ -83,6 +88,7 @@ def settings_for(url: str, key: CacheKey) -> str:
         "narinfo-cache-positive-ttl": "86400",
         "narinfo-cache-negative-ttl": str(MISS_LASTS),
         "download-attempts": "1",
+        "connect-timeout": str(CONNECT_PATIENCE),
     }
     return "".join(f"{name} = {value}\n" for name, value in lines.items())
 

@@ -189,6 +189,8 @@ class ServedOutputs:
             "fallback": "true",
             "narinfo-cache-negative-ttl": "0",
         }
+        if alone:
+            lines["connect-timeout"] = str(opening.CONNECT_PATIENCE)
         return "\n".join(f"{name} = {value}" for name, value in lines.items())
 
 
