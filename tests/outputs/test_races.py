@@ -141,17 +141,8 @@ def test_what_is_listed_while_clean_overwrites_the_list_is_listed_again(
         blob = put(job, b"a NAR", NAR_TYPE)
         put_config(job)
         nar = Stored(blob.digest, blob.size)
-        old = KeptOutput(
-            path=StorePath.parse(f"/nix/store/{'0' * 32}-p"),
-            nar_hash=NarHash("ab" * 32),
-            nar_size=5,
-            nar=nar,
-            bundles=(nar,),
-            commit="12" * 20,
-            signer="alice",
-            pushed="2020-01-31T12:00:00Z",
-        )
-        new = replace(old, signer=who, pushed="2026-01-31T12:00:00Z")
+        new = replace(listed_by(0, 0, nar), signer=who)
+        old = replace(new, signer="alice", pushed="2020-01-31T12:00:00Z")
         keep(job, old)
         put_manifest, tag = cleaner.put_manifest, tag_of(old.path.hash_part)
         raced: list[str] = []

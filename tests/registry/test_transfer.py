@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +25,13 @@ from nix_seed.registry.layout import Layout
 from nix_seed.registry.layout_store import LayoutStore
 from nix_seed.registry.open import Stores, fetch, find
 from nix_seed.registry.transfer import BlobDone, BlobProgress, TagMoved, pull
-from support.faults import Fault, Proxy, fault_proxy
+from support.faults import Fault, Proxy
 from support.images import check_image
-from support.registries import PASSWORD, USER, Running, docker_registry, needs
+from support.registries import PASSWORD, USER, Running, needs
 from support.seed_images import layer, seed_image
 
 US = Keyring(given=Credential("the test", USER, PASSWORD))
 QUICK = Patience(attempts=3, base=0.01)
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with docker_registry(tmp_path_factory.mktemp("registry")) as registry:
-        yield registry
-
-
-@pytest.fixture
-def proxy(running: Running) -> Iterator[Proxy]:
-    with fault_proxy(running.host) as made:
-        yield made
 
 
 @pytest.fixture
