@@ -129,7 +129,7 @@ def keep(store: ImageStore, *outputs: rules.KeptOutput, jobs: int = 1) -> tuple[
         entries.setdefault(rules.tag_of(kept.path.hash_part), []).append(found[-1])
     with tags_that_move():
         store.put_manifests(documents, jobs)
-        ensure(store, entries, jobs, frozenset(map(rules.builders_tag, outputs)))
+        ensure(store, entries, jobs)
     return tuple(found)
 
 
@@ -144,15 +144,8 @@ def tags_that_move() -> Iterator[None]:
         raise NotTaken(error.message, hint=hint) from error
 
 
-def ensure(
-    store: ImageStore,
-    entries: Mapping[str, Sequence[Descriptor]],
-    jobs: int,
-    own: Collection[str] = (),
-) -> None:
+def ensure(store: ImageStore, entries: Mapping[str, Sequence[Descriptor]], jobs: int) -> None:
     """See that the list at each tag names its *entries*, whoever else writes there meanwhile.
-
-    Those are all that the tags *own* name.
 
     Registries know no compare-and-swap: who read a list before we wrote it may overwrite it. So who
     wrote one looks for what builders' own tags name, and adds what it lacks: whoever writes last
@@ -169,7 +162,7 @@ def ensure(
             return
         waiting = {tag: new for tag, new in waiting.items() if tag in written}
         others = {}
-        for tag, _, entry in builders_entries(store, waiting, jobs, [], own):
+        for tag, _kept, entry in builders_entries(store, waiting, jobs, []):
             others.setdefault(tag.partition(".")[0], []).append(entry)
     where = f"{store}:{min(waiting)}"
     raise CouldNotCheck(
@@ -179,18 +172,13 @@ def ensure(
 
 
 def builders_entries(
-    store: ImageStore,
-    lists: Collection[str],
-    jobs: int,
-    troubles: list[str],
-    known: Collection[str] = (),
+    store: ImageStore, lists: Collection[str], jobs: int, troubles: list[str]
 ) -> Iterator[tuple[str, rules.KeptOutput, Descriptor]]:
     """Yield what builders' own tags name beside *lists*, each with its tag and how it is listed.
 
-    Tags that are *known* are passed over. What cannot be read goes into *troubles*.
+    What cannot be read goes into *troubles*.
     """
-    named = store.tags_with([f"{tag}." for tag in lists], jobs) if lists else ()
-    own = [tag for tag in named if tag not in known]
+    own = store.tags_with([f"{tag}." for tag in lists], jobs) if lists else ()
     for tag, fetched in zip(own, in_parallel(store.get_manifest, own, jobs), strict=True):
         if fetched is None or fetched.descriptor.media_type != MediaType.MANIFEST:
             continue
