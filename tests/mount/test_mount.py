@@ -20,7 +20,7 @@ from nix_seed.image.assemble import StoreFiles
 from nix_seed.image.rules.frames import FRAME_SIZE, Compressor
 from nix_seed.image.rules.layer import write_layer
 from nix_seed.use.mount import frames as frames_module
-from nix_seed.use.mount.frame_file import MountedLayer
+from nix_seed.use.mount.frame_file import FrameFile, MountedLayer
 from nix_seed.use.mount.frames import FrameStore
 from nix_seed.use.rules.tree import Piece
 from nix_seed.use.store import check_path
@@ -320,7 +320,7 @@ def test_what_is_listed_and_on_disk_is_decoded_before_it_is_read(
     later.start_filling([(0, 5), (0, 3), (0, 4_000_000), (9, 1)])
     while later.is_filling():
         time.sleep(0.01)
-    monkeypatch.setattr(frames_module.FrameFile, "read", lambda *_: pytest.fail("it was not"))
+    monkeypatch.setattr(FrameFile, "read", lambda *_: pytest.fail("it was not"))
     pieces = [Piece(0, number, 0, 1000) for number in (3, 5)]
     assert all(map(len, later.contents(pieces)))
     with pytest.raises(pytest.fail.Exception):

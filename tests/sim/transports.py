@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 
 from nix_seed.core.digests import Digest
@@ -122,11 +122,18 @@ class MemoryStore:
     def list_tags(self) -> tuple[str, ...]:
         return tuple(sorted(self.tags))
 
+    def tags_with(self, prefixes: Collection[str], jobs: int = 1) -> tuple[str, ...]:
+        return tuple(tag for tag in self.list_tags() if tag.startswith(tuple(prefixes)))
+
     def attach(self, body: bytes) -> Descriptor:
         entry, subject = referrer_entry(body)
         self.put_manifest(body, MediaType.MANIFEST)
         self.listed.setdefault(subject, {})[entry.digest] = entry
         return entry
+
+    def detach(self, subject: Digest, gone: Collection[Digest]) -> None:
+        for digest in gone:
+            self.listed.get(subject, {}).pop(digest, None)
 
     def check_attachable(self, subject: Digest) -> None:
         """Anything can be listed here."""
