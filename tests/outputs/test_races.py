@@ -19,7 +19,7 @@ from nix_seed.formats.nix.store_path import StorePath
 from nix_seed.formats.oci.manifest import Descriptor, Index, MediaType
 from nix_seed.formats.oci.reference import LayoutReference, Reference
 from nix_seed.logs.embedded import EmbeddedLog
-from nix_seed.outputs.clean import clean_outputs
+from nix_seed.outputs.clean import _Dropped, _restore, clean_outputs
 from nix_seed.outputs.kept import CONFIG, find_kept, forget_newest, keep, put_config
 from nix_seed.outputs.rules.kept import (
     NAR_TYPE,
@@ -211,6 +211,28 @@ def test_of_one_builders_jobs_at_once_the_last_is_listed(tmp_path: Path) -> None
             assert listed
             entries = listed.index("the list").manifests
             assert tagged.descriptor.digest in {item.digest for item in entries}
+
+
+def test_a_list_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
+    """What was overwritten is listed again, whatever somebody has put at another list's tag."""
+    store = Stores().open(LayoutReference(str(tmp_path / "kept")), create=True)
+    blob = put(store, b"a NAR", NAR_TYPE)
+    put_config(store)
+    outputs = [listed_by(0, turn, Stored(blob.digest, blob.size)) for turn in range(3)]
+    entries = keep(store, *outputs)
+    lists = {tag_of(each.path.hash_part): each.path.hash_part for each in outputs}
+    first, odd, last = lists
+    for tag in (first, last):
+        store.put_manifest(Index(()).dump(), MediaType.INDEX, tag)
+    store.put_manifest(outputs[1].manifest(CONFIG).dump(), MediaType.MANIFEST, odd)
+    done = _Dropped(lists=lists)
+    assert _restore(store, done, lambda _: False) == 2
+    assert len(done.troubles) == 1
+    assert "not a list" in done.troubles[0]
+    for tag, entry in ((first, entries[0]), (last, entries[2])):
+        listed = store.get_manifest(tag)
+        assert listed
+        assert listed.index(tag).manifests == (entry,)
 
 
 def make_old(store: ImageStore, paths: Sequence[StorePath]) -> None:

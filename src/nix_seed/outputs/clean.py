@@ -168,14 +168,22 @@ def _restore(store: ImageStore, done: _Dropped, unwanted: Callable[[KeptOutput],
     entries: dict[str, list[oci.Descriptor]] = {}
     dropped = list[NamedDocument]()
     for tag, kept, entry in builders_entries(store, done.lists, _REQUESTS, done.troubles):
-        listed = tag.partition(".")[0]
         if unwanted(kept):
             dropped.append((oci.Index(()).dump(), oci.MediaType.INDEX, tag))
-        elif entry.digest not in {each.digest for each in listed_at(store, listed)}:
-            entries.setdefault(listed, []).append(entry)
+        else:
+            entries.setdefault(tag.partition(".")[0], []).append(entry)
     store.put_manifests(dropped, _REQUESTS)
-    ensure(store, entries, _REQUESTS)
-    return sum(map(len, entries.values()))
+    found = 0
+    for listed, those in entries.items():
+        try:  # a list that cannot be read must not hide what others lack
+            there = {each.digest for each in listed_at(store, listed)}
+            lost = [entry for entry in those if entry.digest not in there]
+            if lost:
+                ensure(store, {listed: lost}, _REQUESTS)
+            found += len(lost)
+        except NixSeedError as error:
+            done.troubles.append(error.message)
+    return found
 
 
 def _forget(
