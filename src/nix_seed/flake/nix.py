@@ -272,8 +272,7 @@ class Nix:
             said = _json(self.run("nix", ["store", "ping", "--json"], doing), doing).get("trusted")
             if said is not None:
                 return bool(said)
-        value = _json(self.run("nix", ["show-config", "--json"], doing), doing)
-        return is_one_of(value.get("trusted-users", {}).get("value", ()))
+        return is_one_of(read_settings(self).get("trusted-users", "").split())
 
     def delete(self, paths: Iterable[StorePath]) -> None:
         """Delete *paths* and all that refers to them; ``NixFailed`` where something is in use."""

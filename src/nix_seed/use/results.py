@@ -248,7 +248,7 @@ def hold(place: Path, links: Iterable[Link]) -> None:
     held = place / _HELD
     held.mkdir(parents=True, exist_ok=True)
     for link in links:
-        # The links of one run have names of their own, and none is longer than a name may be.
+        # By a digest: a path may be longer than a name.
         name = held / hashlib.sha256(os.fsencode(link.path)).hexdigest()
         name.unlink(missing_ok=True)
         name.symlink_to(link.path.absolute())
@@ -259,12 +259,13 @@ def clear_results(place: Path, before: float, *, dry: bool = False) -> tuple[str
 
     *dry* removes nothing.
     """
-    store, live = place / "nix/store", set()
+    live = set()
     with explained(f"clearing {place}"):
+        store = (place / "nix/store").resolve()
         for name in (place / _HELD).glob("*"):
             target = Path(os.path.realpath(name))
-            if target.is_relative_to(store.resolve()):
-                live.add(target.relative_to(store.resolve()).parts[0])
+            if target.is_relative_to(store):
+                live.add(target.relative_to(store).parts[0])
             elif not dry:
                 name.unlink()
         removed = [
