@@ -21,7 +21,7 @@ from nix_seed.registry.rules import http
 from nix_seed.registry.session import RegistryRequest, Reply
 
 MANIFEST_LIMIT = 4 << 20  # bytes; the specification asks registries to take that much, and no more
-_FEW = 4
+_FEW = 4  # beginnings of tags that are asked for one by one
 _MOST_PAGES = 1000
 _MOST_LISTED = 64 << 20  # bytes of all pages
 _LONGEST_LINK = 4096  # the pattern takes the square of its length
